@@ -1,0 +1,1 @@
+"""The Unix-socket API: a thin layer over the engine's use cases."""

@@ -1,0 +1,1 @@
+"""Use cases and the reconciler. Talks to kernel, store and clock through interfaces."""

@@ -1,0 +1,1 @@
+"""The only code that touches Linux: netlink, namespaces, nftables, sysctls, sockets."""

@@ -1,0 +1,1 @@
+"""Values and errors of netd's domain. Pure: no I/O, no clock, no randomness."""

@@ -1,0 +1,131 @@
+"""An endpoint: one container's attachment to one network."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from netd.model.condition import Condition
+
+Protocol = Literal["tcp", "udp", "sctp"]
+PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+RateBps = Annotated[int, msgspec.Meta(ge=8_000, le=1_000_000_000_000)]
+
+
+class PortMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A published port, or a range of them.
+
+    `count` ports from `host_port` on lead to as many from `container_port` on. An empty
+    `host_ip` means every address of the host, of both families.
+    """
+
+    host_port: PortNumber
+    container_port: PortNumber
+    protocol: Protocol = "tcp"
+    host_ip: str = ""
+    count: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
+
+
+class Bandwidth(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Limits in bits per second, seen from the container: ingress is what it receives."""
+
+    ingress_bps: RateBps | None = None
+    egress_bps: RateBps | None = None
+
+
+class Dns(msgspec.Struct, frozen=True, kw_only=True):
+    """What belongs into the container's resolv.conf."""
+
+    nameservers: tuple[str, ...] = ()
+    search: tuple[str, ...] = ()
+
+
+class AttachRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a runtime asks for. One of `netns` and `pid` names the network namespace."""
+
+    container_id: str
+    netns: str | None = None
+    pid: Annotated[int, msgspec.Meta(ge=1, le=4_194_304)] | None = None
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+    ifname: str = "eth0"
+    addresses: tuple[str, ...] = ()
+    mac: str | None = None
+    ports: tuple[PortMapping, ...] = ()
+    labels: dict[str, str] = {}
+    bandwidth: Bandwidth = Bandwidth()
+    default_route: bool | None = None
+
+
+class EndpointPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What can be changed on a live endpoint. A field that is left out stays as it is."""
+
+    ports: tuple[PortMapping, ...] | None = None
+    aliases: tuple[str, ...] | None = None
+    labels: dict[str, str] | None = None
+    bandwidth: Bandwidth | None = None
+
+
+class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
+    """Which network namespace an endpoint lives in, so that it is recognised later.
+
+    `inode` alone is not enough: nsfs reuses inode numbers. `cookie` (SO_NETNS_COOKIE, Linux
+    5.14) is unique for one boot; 0 where the kernel has none. `pid_start_ticks` guards a
+    `/proc/PID` path against a reused pid.
+    """
+
+    path: str
+    inode: int
+    cookie: int = 0
+    boot_id: str = ""
+    pid: int | None = None
+    pid_start_ticks: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The namespace's name within one boot, as readlink of /proc/PID/ns/net shows it."""
+        return f"net:[{self.inode}]"
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint as it is shown. `addresses` are in CIDR form, `mtu` is in bytes."""
+
+    id: str
+    network: str
+    network_id: str
+    container_id: str
+    name: str
+    node: str
+    ifname: str
+    host_ifname: str = ""
+    mac: str = ""
+    mtu: int | None = None
+    addresses: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    dns: Dns = Dns()
+    ports: tuple[PortMapping, ...] = ()
+    aliases: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    bandwidth: Bandwidth = Bandwidth()
+    default_route: bool = False
+    netns: str = ""
+    state: Literal["ready", "degraded"] = "ready"
+    created_at: str = ""
+    conditions: tuple[Condition, ...] = ()
+
+
+class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint as it is stored: with the request that made it and where it lives."""
+
+    endpoint: Endpoint
+    request: AttachRequest
+    sandbox: Sandbox | None = None
+
+
+class Lease(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds, or last held, an address. `released_s` is Unix time; None while held."""
+
+    network_id: str
+    address: str
+    name: str
+    endpoint_id: str
+    released_s: float | None = None

@@ -1,0 +1,65 @@
+"""A network: what is asked for, and what it became."""
+
+from typing import Literal
+
+import msgspec
+
+from netd.model.condition import Condition
+
+DriverName = Literal["bridge", "host", "none", "overlay", "macvlan", "ipvlan"]
+
+
+class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a caller asks for. All but name and driver may be left out and is then chosen."""
+
+    name: str
+    driver: DriverName
+    subnets: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    internal: bool = False
+    isolated: bool = True
+    mtu: int | None = None
+    encrypted: bool = False
+    vni: int | None = None
+    parent: str | None = None
+    labels: dict[str, str] = {}
+    options: dict[str, str | int | bool] = {}
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """A network as it is recorded and shown. `mtu` is in bytes, `created_at` RFC 3339 UTC.
+
+    `gateways` has one address for each subnet, in the same order; both are empty where the
+    driver has no subnets (host, none).
+    """
+
+    id: str
+    name: str
+    driver: DriverName
+    subnets: tuple[str, ...] = ()
+    gateways: tuple[str, ...] = ()
+    internal: bool = False
+    isolated: bool = True
+    mtu: int | None = None
+    encrypted: bool = False
+    vni: int | None = None
+    parent: str | None = None
+    labels: dict[str, str] = {}
+    options: dict[str, str | int | bool] = {}
+    created_at: str = ""
+    conditions: tuple[Condition, ...] = ()
+
+
+def difference(network: Network, spec: NetworkSpec) -> str | None:
+    """Name the first field in which `spec` asks for another network than `network`.
+
+    What `spec` leaves out was chosen by netd, so it cannot differ.
+    """
+    for name in ("driver", "internal", "isolated", "encrypted", "labels", "options"):
+        if getattr(spec, name) != getattr(network, name):
+            return name
+    for name in ("subnets", "gateways", "mtu", "vni", "parent"):
+        asked = getattr(spec, name)
+        if asked not in (None, ()) and asked != getattr(network, name):
+            return name
+    return None

@@ -1,0 +1,1 @@
+"""Pure functions: intent to desired kernel objects, compared with what is, to operations."""

@@ -1,0 +1,51 @@
+"""Operations: what is to be done to the kernel, in order, each with its reason."""
+
+from typing import Literal
+
+import msgspec
+
+from netd.plan.objects import Object
+
+Verb = Literal["add", "change", "delete", "retire"]
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of a plan.
+
+    `object` is the wanted object, for `delete` and `retire` the one that has to go; `was` is
+    what the kernel has now, where it is known. `retire` is a delete in two steps: the link is
+    cut off and marked at once and removed later together with others, because removing one
+    link alone costs the kernel about 20 ms.
+    """
+
+    verb: Verb
+    object: Object
+    reason: str
+    was: Object | None = None
+
+    def text(self) -> str:
+        """One line, e.g. `add link nd-blue type bridge …`."""
+        return f"{self.verb} {self.object.text()}"
+
+    def inverse(self) -> "Operation | None":
+        """The operation that undoes this one, or None when there is none."""
+        match self.verb:
+            case "add":
+                return Operation(verb="delete", object=self.object, reason="undo")
+            case "change" if self.was is not None:
+                return Operation(verb="change", object=self.was, reason="undo", was=self.object)
+            case "delete":
+                return Operation(verb="add", object=self.object, reason="undo")
+            case _:
+                return None
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """An operation the kernel refused: `errno` as in errno(3), 0 when it was not the kernel."""
+
+    operation: Operation
+    errno: int
+    message: str
+
+    def text(self) -> str:
+        return f"{self.operation.text()}: {self.message}"
