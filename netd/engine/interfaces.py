@@ -23,13 +23,15 @@ class Clock(Protocol):
 
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
-    """Where an observation looks: always the host, and these namespaces and sysctls.
+    """Where an observation looks: always the host, and these namespaces.
 
-    In a container's namespace only what has a key in `keys` is reported.
+    `wanted` is how things should be. Untagged objects and sysctls are reported only where it
+    has their key; it also gives the owner of objects that have no room for a tag, and those
+    attributes that cannot be seen from where the kernel is asked.
     """
 
     sandboxes: Mapping[str, Sandbox] = {}
-    keys: frozenset[Key] = frozenset()
+    wanted: State = {}
 
 
 class Observation(msgspec.Struct, frozen=True, kw_only=True):

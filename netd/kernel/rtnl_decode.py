@@ -1,0 +1,279 @@
+"""rtnetlink's answers as values: what `NetlinkSocket.dump` and `get` are asked for.
+
+    links = socket.dump(LINKS)          # list[LinkInfo]
+    link = socket.get(link_named("eth0"))
+
+The `decode_*` functions read one message's payload and serve for notifications as well.
+"""
+
+import socket
+from socket import AF_INET, AF_INET6
+
+import msgspec
+
+from netd.kernel import tag, uapi
+from netd.kernel.netlink import Query
+from netd.kernel.uapi import I32, NLA_TYPE_MASK, NLATTR, U32
+
+Attributes = dict[int, tuple[int, int]]  # type -> where its value begins and ends
+
+
+class LinkInfo(msgspec.Struct, frozen=True, gc=False):
+    """A network interface. `kind` is "" for hardware and for lo; `parent` is IFLA_LINK.
+
+    `netns_id` is set when the parent (a veth's peer) is in another namespace. `mode` is that
+    of a macvlan or ipvlan as a number. `arphrd` is the device type (1 is Ethernet).
+    """
+
+    index: int
+    name: str
+    kind: str
+    mac: str
+    mtu: int
+    up: bool
+    carrier: bool
+    arphrd: int
+    master: int | None
+    parent: int | None
+    netns_id: int | None
+    group: int
+    alias: str
+    mode: int | None
+    route_localnet: bool
+
+    @property
+    def ours(self) -> bool:
+        """Whether it carries netd's tag, retired ones too."""
+        return (
+            self.group in (tag.LINK_GROUP, tag.RETIRED_GROUP)
+            or tag.owner_of(self.alias) is not None
+        )
+
+
+class AddressInfo(msgspec.Struct, frozen=True, gc=False):
+    """An address on the link `index`, in CIDR form. `scope` as in rtnetlink(7): 0 is global."""
+
+    index: int
+    address: str
+    scope: int
+    flags: int
+
+
+class RouteInfo(msgspec.Struct, frozen=True, gc=False):
+    """A route. `index` is its link (of several next hops the first's), None without one."""
+
+    family: int
+    destination: str
+    index: int | None
+    gateway: str | None
+    source: str | None
+    table: int
+    protocol: int
+    metric: int
+    kind: int
+    scope: int
+
+
+class RuleInfo(msgspec.Struct, frozen=True, gc=False):
+    """A routing rule. `source` is None when it holds for all."""
+
+    family: int
+    source: str | None
+    table: int
+    priority: int
+    protocol: int
+
+
+class NeighbourInfo(msgspec.Struct, frozen=True, gc=False):
+    """A neighbour table entry. `state` holds the NUD_ bits."""
+
+    index: int
+    address: str
+    mac: str
+    state: int
+
+
+def attributes(data: bytes, offset: int, end: int) -> Attributes:
+    """Where each attribute between `offset` and `end` has its value."""
+    found = {}
+    unpack = NLATTR.unpack_from
+    while offset + 4 <= end:
+        length, kind = unpack(data, offset)
+        if length < 4:
+            break
+        found[kind & NLA_TYPE_MASK] = (offset + 4, offset + length)
+        offset += (length + 3) & ~3
+    return found
+
+
+def decode_link(data: bytes, start: int, end: int) -> LinkInfo:
+    _, arphrd, index, flags, _ = uapi.IFINFOMSG.unpack_from(data, start)
+    found = attributes(data, start + uapi.IFINFOMSG.size, end)
+    kind, mode = "", None
+    if info := found.get(uapi.IFLA_LINKINFO):
+        kind, mode = _kind(data, *info)
+    return LinkInfo(
+        index=index,
+        name=_text(data, found.get(uapi.IFLA_IFNAME)),
+        kind=kind,
+        mac=_mac(data, found.get(uapi.IFLA_ADDRESS)),
+        mtu=_u32(data, found.get(uapi.IFLA_MTU)) or 0,
+        up=bool(flags & uapi.IFF_UP),
+        carrier=bool((place := found.get(uapi.IFLA_CARRIER)) and data[place[0]]),
+        arphrd=arphrd,
+        master=_u32(data, found.get(uapi.IFLA_MASTER)),
+        parent=_u32(data, found.get(uapi.IFLA_LINK)),
+        netns_id=_i32(data, found.get(uapi.IFLA_LINK_NETNSID)),
+        group=_u32(data, found.get(uapi.IFLA_GROUP)) or 0,
+        alias=_text(data, found.get(uapi.IFLA_IFALIAS)),
+        mode=mode,
+        # Looked for where netd sets it only: the block is large and each link has one.
+        route_localnet=kind == "bridge" and _route_localnet(data, found.get(uapi.IFLA_AF_SPEC)),
+    )
+
+
+def decode_address(data: bytes, start: int, end: int) -> AddressInfo:
+    family, length, flags, scope, index = uapi.IFADDRMSG.unpack_from(data, start)
+    found = attributes(data, start + uapi.IFADDRMSG.size, end)
+    # On a point-to-point link IFA_ADDRESS is the other side's; IPv6 has IFA_LOCAL only then.
+    place = found.get(uapi.IFA_LOCAL) or found[uapi.IFA_ADDRESS]
+    address = f"{_address(family, data, place)}/{length}"
+    wide_flags = _u32(data, found.get(uapi.IFA_FLAGS))
+    return AddressInfo(index, address, scope, flags if wide_flags is None else wide_flags)
+
+
+def decode_route(data: bytes, start: int, end: int) -> RouteInfo:
+    family, length, _, _, table, protocol, scope, kind, _ = uapi.RTMSG.unpack_from(data, start)
+    found = attributes(data, start + uapi.RTMSG.size, end)
+    wide_table = _u32(data, found.get(uapi.RTA_TABLE))
+    index = _u32(data, found.get(uapi.RTA_OIF))
+    gateway = _gateway(family, data, found)
+    if index is None and (hops := found.get(uapi.RTA_MULTIPATH)):
+        _, _, _, index = uapi.RTNEXTHOP.unpack_from(data, hops[0])
+        hop_length = uapi.RTNEXTHOP.unpack_from(data, hops[0])[0]
+        first = attributes(data, hops[0] + uapi.RTNEXTHOP.size, hops[0] + hop_length)
+        gateway = _gateway(family, data, first)
+    return RouteInfo(
+        family=family,
+        destination=_prefix(family, length, data, found.get(uapi.RTA_DST)),
+        index=index,
+        gateway=gateway,
+        source=_address(family, data, place) if (place := found.get(uapi.RTA_PREFSRC)) else None,
+        table=table if wide_table is None else wide_table,
+        protocol=protocol,
+        metric=_u32(data, found.get(uapi.RTA_PRIORITY)) or 0,
+        kind=kind,
+        scope=scope,
+    )
+
+
+def decode_rule(data: bytes, start: int, end: int) -> RuleInfo:
+    family, _, source_length, _, table, *_ = uapi.RTMSG.unpack_from(data, start)
+    found = attributes(data, start + uapi.RTMSG.size, end)
+    source = found.get(uapi.FRA_SRC)
+    wide_table = _u32(data, found.get(uapi.FRA_TABLE))
+    protocol = found.get(uapi.FRA_PROTOCOL)
+    return RuleInfo(
+        family=family,
+        source=_prefix(family, source_length, data, source) if source else None,
+        table=table if wide_table is None else wide_table,
+        priority=_u32(data, found.get(uapi.FRA_PRIORITY)) or 0,
+        protocol=data[protocol[0]] if protocol else 0,
+    )
+
+
+def decode_neighbour(data: bytes, start: int, end: int) -> NeighbourInfo:
+    family, index, state, _, _ = uapi.NDMSG.unpack_from(data, start)
+    found = attributes(data, start + uapi.NDMSG.size, end)
+    place = found.get(uapi.NDA_DST)
+    return NeighbourInfo(
+        index=index,
+        address=_address(family, data, place) if place else "",
+        mac=_mac(data, found.get(uapi.NDA_LLADDR)),
+        state=state,
+    )
+
+
+_NO_STATISTICS = NLATTR.pack(8, uapi.IFLA_EXT_MASK) + U32.pack(uapi.RTEXT_FILTER_SKIP_STATS)
+
+
+def link_named(name: str) -> Query[LinkInfo]:
+    """One link, by its name. The answer is ENODEV when there is none."""
+    value = name.encode() + b"\0"
+    attribute = NLATTR.pack(4 + len(value), uapi.IFLA_IFNAME) + value + b"\0" * (-len(value) % 4)
+    payload = bytes(uapi.IFINFOMSG.size) + _NO_STATISTICS + attribute
+    return Query(uapi.RTM_GETLINK, payload, uapi.RTM_NEWLINK, decode_link)
+
+
+def routes(family: int, *, protocol: int = 0) -> Query[RouteInfo]:
+    """Unicast routes of one family, of all tables; of one protocol only unless that is 0."""
+    payload = uapi.RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, uapi.RTN_UNICAST, 0)
+    return Query(uapi.RTM_GETROUTE, payload, uapi.RTM_NEWROUTE, decode_route)
+
+
+LINKS = Query(
+    uapi.RTM_GETLINK, bytes(uapi.IFINFOMSG.size) + _NO_STATISTICS, uapi.RTM_NEWLINK, decode_link
+)
+ADDRESSES = Query(uapi.RTM_GETADDR, bytes(uapi.IFADDRMSG.size), uapi.RTM_NEWADDR, decode_address)
+ROUTES_4 = routes(AF_INET)
+ROUTES_6 = routes(AF_INET6)
+OWN_ROUTES_4 = routes(AF_INET, protocol=tag.PROTOCOL)
+OWN_ROUTES_6 = routes(AF_INET6, protocol=tag.PROTOCOL)
+RULES = Query(uapi.RTM_GETRULE, bytes(uapi.RTMSG.size), uapi.RTM_NEWRULE, decode_rule)
+NEIGHBOURS = Query(uapi.RTM_GETNEIGH, bytes(uapi.NDMSG.size), uapi.RTM_NEWNEIGH, decode_neighbour)
+
+
+def _kind(data: bytes, start: int, end: int) -> tuple[str, int | None]:
+    info = attributes(data, start, end)
+    kind = _text(data, info.get(uapi.IFLA_INFO_KIND))
+    details = info.get(uapi.IFLA_INFO_DATA)
+    if details is None or kind not in ("macvlan", "ipvlan"):
+        return kind, None
+    place = attributes(data, *details).get(uapi.IFLA_MACVLAN_MODE)
+    # ipvlan's mode is the same attribute with 16 bits; on its own it fills 32 with padding.
+    return kind, int.from_bytes(data[place[0] : place[1]], "little") if place else None
+
+
+def _route_localnet(data: bytes, place: tuple[int, int] | None) -> bool:
+    families = attributes(data, *place) if place else {}
+    inet = families.get(AF_INET)
+    conf = attributes(data, *inet).get(uapi.IFLA_INET_CONF) if inet else None
+    if conf is None:
+        return False
+    offset = conf[0] + 4 * (uapi.IPV4_DEVCONF_ROUTE_LOCALNET - 1)
+    return offset < conf[1] and bool(U32.unpack_from(data, offset)[0])
+
+
+def _gateway(family: int, data: bytes, found: Attributes) -> str | None:
+    if place := found.get(uapi.RTA_GATEWAY):
+        return _address(family, data, place)
+    if place := found.get(uapi.RTA_VIA):  # a next hop of the other family: u16, then the address
+        via = int.from_bytes(data[place[0] : place[0] + 2], "little")
+        return _address(via, data, (place[0] + 2, place[1]))
+    return None
+
+
+def _address(family: int, data: bytes, place: tuple[int, int]) -> str:
+    return socket.inet_ntop(family, data[place[0] : place[1]])
+
+
+def _prefix(family: int, length: int, data: bytes, place: tuple[int, int] | None) -> str:
+    if place is None:
+        return "0.0.0.0/0" if family == AF_INET else "::/0"
+    return f"{_address(family, data, place)}/{length}"
+
+
+def _text(data: bytes, place: tuple[int, int] | None) -> str:
+    return data[place[0] : place[1]].rstrip(b"\0").decode(errors="replace") if place else ""
+
+
+def _mac(data: bytes, place: tuple[int, int] | None) -> str:
+    return data[place[0] : place[1]].hex(":") if place else ""
+
+
+def _u32(data: bytes, place: tuple[int, int] | None) -> int | None:
+    return U32.unpack_from(data, place[0])[0] if place else None
+
+
+def _i32(data: bytes, place: tuple[int, int] | None) -> int | None:
+    return I32.unpack_from(data, place[0])[0] if place else None
