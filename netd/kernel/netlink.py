@@ -8,6 +8,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Generic, NamedTuple, TypeVar
@@ -29,6 +30,7 @@ from netd.kernel.uapi import (
     NLMSG_ERROR,
     NLMSGERR_ATTR_MSG,
     NLMSGHDR,
+    SO_NETNS_COOKIE,
     SO_RCVBUFFORCE,
     SO_SNDBUFFORCE,
     SOL_NETLINK,
@@ -99,6 +101,16 @@ class NetlinkSocket:
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    def namespace_cookie(self) -> int:
+        """A number of the socket's namespace that is unique for one boot; 0 before Linux 5.14."""
+        try:
+            cookie = self._socket.getsockopt(socket.SOL_SOCKET, SO_NETNS_COOKIE, 8)
+        except OSError as error:
+            if error.errno != errno.ENOPROTOOPT:
+                raise
+            return 0
+        return int.from_bytes(cookie, sys.byteorder)
 
     def close(self) -> None:
         self._socket.close()
