@@ -10,6 +10,7 @@ from netd.model.network import Network
 from netd.plan.facts import Facts
 from netd.plan.objects import Key, State
 from netd.plan.operations import Failure, Operation
+from netd.plan.ports import HeldPort
 
 
 class Clock(Protocol):
@@ -63,15 +64,6 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     master: str | None = None
     up: bool = True
     mtu: int = 0
-
-
-class HeldPort(msgspec.Struct, frozen=True, kw_only=True):
-    """A port on a host address ("" for all of a family) for one protocol."""
-
-    protocol: Literal["tcp", "udp", "sctp"]
-    family: Literal[4, 6]
-    address: str
-    port: int
 
 
 class Kernel(Protocol):
