@@ -1,0 +1,87 @@
+"""What is seen of the simulated kernel from outside: observations, facts and triggers."""
+
+from typing import Final, Literal
+
+from msgspec.structs import replace
+
+from netd.engine.interfaces import Trigger
+from netd.kernel.simulation import OtherLink
+from netd.plan.facts import LinkFact
+from netd.plan.objects import (
+    HOST,
+    Address,
+    Bridge,
+    Ifb,
+    Link,
+    Loopback,
+    Macvlan,
+    Object,
+    Route,
+    Rule,
+    Ruleset,
+    SetElement,
+    Sysctl,
+    Veth,
+    VethPeer,
+)
+
+# Of sysctls only these are told of: inet_netconf_notify_devconf() in net/ipv4/devinet.c.
+_NOTIFIED: Final = frozenset({"ip_forward", "forwarding", "rp_filter", "proxy_arp", "proxy_ndp"})
+_KIND: Final = {Bridge: "bridge", Veth: "veth", VethPeer: "veth", Ifb: "ifb", Loopback: ""}
+
+
+def as_seen(obj: Object, want: Object | None) -> Object:
+    """What an observer sees: owners only of links, of a veth's peer nothing."""
+    if want is None or type(want) is not type(obj):
+        return obj
+    if isinstance(obj, Veth) and isinstance(want, Veth):
+        return replace(obj, peer_ns=want.peer_ns, peer_name=want.peer_name, peer_mac=want.peer_mac)
+    if isinstance(obj, Link) and not isinstance(obj, Loopback):
+        return obj
+    if isinstance(obj, Rule) and isinstance(want, Rule):
+        return replace(obj, owner=want.owner, link=want.link)
+    return replace(obj, owner=want.owner)
+
+
+def trigger_of(verb: Literal["new", "delete"], obj: Object) -> Trigger | None:
+    host = obj.ns == HOST
+    match obj:
+        case Link():
+            master = obj.master if isinstance(obj, Veth | OtherLink) else None
+            return Trigger(
+                kind="link",
+                verb=verb,
+                name=obj.name,
+                host=host,
+                master=master,
+                up=obj.up,
+                mtu=obj.mtu or 0,
+            )
+        case Address():
+            return Trigger(kind="address", verb=verb, name=obj.address, host=host)
+        case Route():
+            return Trigger(kind="route", verb=verb, name=obj.destination, host=host)
+        case Rule():
+            return Trigger(kind="rule", verb=verb, name=obj.source, host=host)
+        case Sysctl() if obj.name.rpartition("/")[2] in _NOTIFIED:
+            return Trigger(kind="sysctl", verb=verb, name=obj.name, host=host)
+        case Ruleset() | SetElement():
+            return Trigger(kind="ruleset", verb=verb, host=host)
+        case _:
+            return None
+
+
+def link_fact(link: Link, *, index: int, ours: bool) -> LinkFact:
+    """The link as `Facts` show it."""
+    kind = link.kind if isinstance(link, Macvlan | OtherLink) else _KIND.get(type(link), "")
+    mac = link.mac if isinstance(link, Bridge | Macvlan | VethPeer | OtherLink) else ""
+    return LinkFact(
+        index=index,
+        name=link.name,
+        mac=mac or "",
+        mtu=link.mtu or 0,
+        kind=kind,
+        up=link.up,
+        ours=ours,
+        master=link.master if isinstance(link, Veth | OtherLink) else None,
+    )

@@ -1,0 +1,318 @@
+"""What Linux does to kernel objects, in memory: the rules that the fake kernel plays by.
+
+Only what is visible at the level of `netd.plan.objects` is here: which objects need which
+others, what goes when something else goes, and the errno of each refusal. The contract tests
+ask the real kernel the same questions.
+"""
+
+import errno
+import os
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address, ip_interface, ip_network
+from typing import Final, Literal, TypeVar
+
+from msgspec.structs import replace
+
+from netd.plan.objects import (
+    HOST,
+    Address,
+    Bridge,
+    Key,
+    Link,
+    Loopback,
+    Macvlan,
+    Object,
+    Redirect,
+    Route,
+    Ruleset,
+    SetElement,
+    Shaper,
+    State,
+    Sysctl,
+    Veth,
+    VethPeer,
+)
+
+BRIDGE_PORTS_MAX: Final = 1023  # find_portno() in net/bridge/br_if.c; 0 is not given out
+DEFAULT_MTU: Final = 1500
+LOOPBACK_MTU: Final = 65536
+
+AnyObject = TypeVar("AnyObject", bound=Object)
+
+
+class Refused(Exception):
+    """The kernel says no. `errno` as in errno(3)."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.errno = number
+
+
+class OtherLink(Link, frozen=True, kw_only=True):
+    """A link of a kind that netd never makes: hardware, a tunnel, another program's."""
+
+    rank = 20
+    kind: str = ""
+    mac: str = ""
+    master: str | None = None
+
+    def text(self) -> str:
+        kind = f" type {self.kind}" if self.kind else ""
+        return f"link {self.name}{kind} mtu {self.mtu}"
+
+
+class Simulation:
+    """Objects of several network namespaces, changed one at a time as Linux would.
+
+    `tagged` holds the keys of the objects that netd made. `changed` is called after each
+    change, also for those that a change brings with it.
+    """
+
+    def __init__(self, changed: Callable[[Literal["new", "delete"], Object], None]) -> None:
+        self.objects: State = {}
+        self.tagged: set[Key] = set()
+        self.namespaces: set[str] = set()
+        self._peers: dict[Key, Key] = {}
+        self._changed = changed
+
+    def add_namespace(self, ns: str) -> None:
+        """A new network namespace: nothing but `lo`, which is down."""
+        self.namespaces.add(ns)
+        lo = Loopback(ns=ns, mtu=LOOPBACK_MTU, up=False)
+        self.objects[lo.key] = lo
+
+    def delete_namespace(self, ns: str) -> None:
+        """The namespace's last user has gone: all in it goes, veth pairs with both ends."""
+        for link in self.of_type(Link):
+            if link.ns == ns:
+                self._delete_link(link)
+        self.objects = {key: obj for key, obj in self.objects.items() if key[0] != ns}
+        self.tagged = {key for key in self.tagged if key[0] != ns}
+        self.namespaces.remove(ns)
+
+    def of_type(self, kind: type[AnyObject]) -> Iterator[AnyObject]:
+        return (obj for obj in list(self.objects.values()) if isinstance(obj, kind))
+
+    def link(self, ns: str, name: str) -> Link:
+        """The link of that name. Raises `Refused` with ENODEV."""
+        found = self.objects.get((ns, "link", name))
+        if not isinstance(found, Link):
+            raise Refused(errno.ENODEV)
+        return found
+
+    def add(self, obj: Object, *, tagged: bool = True) -> None:
+        """Create what is not there yet. Raises `Refused`."""
+        if obj.ns not in self.namespaces:
+            raise Refused(errno.ENOENT)
+        if obj.key in self.objects:
+            raise Refused(errno.EEXIST)
+        self._check(obj)
+        if isinstance(obj, Link) and obj.mtu is None:
+            obj = replace(obj, mtu=DEFAULT_MTU)
+        if isinstance(obj, Veth):
+            self._add_peer(obj, tagged)
+        self._put(obj, tagged)
+
+    def change(self, obj: Object) -> None:
+        """Make what is there like `obj`; who made it stays as it is. Raises `Refused`."""
+        now = self.objects.get(obj.key)
+        if now is None or type(now) is not type(obj):
+            raise Refused(errno.ENODEV if isinstance(obj, Link) else errno.ENOENT)
+        self._check(obj)
+        if isinstance(obj, Link) and isinstance(now, Link):
+            if obj.mtu is None:
+                obj = replace(obj, mtu=now.mtu)
+            if isinstance(obj, Veth) and isinstance(now, Veth):
+                # What was settled when the pair was made.
+                obj = replace(
+                    obj, peer_ns=now.peer_ns, peer_name=now.peer_name, peer_mac=now.peer_mac
+                )
+        if isinstance(obj, Ruleset):
+            self._delete_elements(obj)
+        self._put(obj, obj.key in self.tagged)
+        if isinstance(obj, Link) and not obj.up:
+            self._link_down(obj)
+
+    def delete(self, key: Key) -> None:
+        """Remove an object and what cannot be without it. Raises `Refused`."""
+        obj = self.objects.get(key)
+        match obj:
+            case None:
+                raise Refused(errno.ENOENT)
+            case Loopback():
+                raise Refused(errno.EOPNOTSUPP)
+            case Link():
+                self._delete_link(obj)
+            case Address():
+                self._drop(obj)
+                self._address_gone(obj)
+            case Ruleset():
+                self._drop(obj)
+                self._delete_elements(obj)
+            case _:
+                self._drop(obj)
+
+    def _put(self, obj: Object, tagged: bool) -> None:
+        self.objects[obj.key] = obj
+        if tagged:
+            self.tagged.add(obj.key)
+        self._changed("new", obj)
+
+    def _drop(self, obj: Object) -> None:
+        if self.objects.pop(obj.key, None) is not None:
+            self.tagged.discard(obj.key)
+            self._changed("delete", obj)
+
+    def _check(self, obj: Object) -> None:
+        match obj:
+            case VethPeer():
+                self.link(obj.ns, obj.name)  # it comes with the host's end only
+            case Veth() | OtherLink():
+                if obj.master is not None:
+                    self._check_master(obj.key, obj.master)
+            case Macvlan():
+                self.link(HOST, obj.parent)
+            case Address():
+                self.link(obj.ns, obj.link)
+            case Route():
+                self._check_route(obj)
+            case Shaper():
+                self.link(obj.ns, obj.link)
+            case Redirect():
+                self.link(obj.ns, obj.link)
+                self.link(obj.ns, obj.target)
+            case Sysctl():
+                self._check_sysctl(obj)
+            case SetElement():
+                if not any(ruleset.ns == obj.ns for ruleset in self.of_type(Ruleset)):
+                    raise Refused(errno.ENOENT)
+            case _:
+                pass
+
+    def _check_master(self, port: Key, name: str) -> None:
+        master = self.link(HOST, name)
+        if not isinstance(master, Bridge):
+            raise Refused(errno.EOPNOTSUPP)
+        others = [
+            link
+            for link in self.of_type(Link)
+            if isinstance(link, Veth | OtherLink) and link.master == name and link.key != port
+        ]
+        if len(others) >= BRIDGE_PORTS_MAX:
+            raise Refused(errno.EXFULL)
+
+    def _check_route(self, route: Route) -> None:
+        link = self.link(route.ns, route.link)
+        if not link.up:
+            raise Refused(errno.ENETDOWN)
+        on_link = [addr for addr in self.of_type(Address) if addr.link_key == route.link_key]
+        if route.gateway is not None and not self._reachable(route, route.gateway, on_link):
+            old = ip_address(route.gateway).version == 4
+            raise Refused(errno.ENETUNREACH if old else errno.EHOSTUNREACH)
+        if route.source is not None:
+            local = {
+                ip_interface(addr.address).ip
+                for addr in self.of_type(Address)
+                if addr.ns == route.ns
+            }
+            if ip_address(route.source) not in local:
+                raise Refused(errno.EINVAL)
+        for other in self.of_type(Route):
+            same = (other.ns, other.table, other.destination)
+            if same == (route.ns, route.table, route.destination) and other.key != route.key:
+                raise Refused(errno.EEXIST)
+
+    def _reachable(self, route: Route, gateway: str, on_link: list[Address]) -> bool:
+        address = ip_address(gateway)
+        if any(address in ip_interface(addr.address).network for addr in on_link):
+            return True
+        return any(
+            other.gateway is None
+            and other.link_key == route.link_key
+            and other.table == 254
+            and address in ip_network(other.destination)
+            for other in self.of_type(Route)
+        )
+
+    def _check_sysctl(self, sysctl: Sysctl) -> None:
+        match sysctl.name.split("/"):
+            case ["net", "ipv4" | "ipv6", "conf", link, *_] if link not in ("all", "default"):
+                if (sysctl.ns, "link", link) not in self.objects:
+                    raise Refused(errno.ENOENT)
+            case _:
+                pass
+
+    def _add_peer(self, veth: Veth, tagged: bool) -> None:
+        if veth.peer_ns not in self.namespaces:
+            raise Refused(errno.ENOENT)
+        peer = VethPeer(
+            ns=veth.peer_ns,
+            owner=veth.owner,
+            name=veth.peer_name,
+            mac=veth.peer_mac,
+            mtu=veth.mtu or DEFAULT_MTU,
+            up=False,
+        )
+        if peer.key in self.objects:
+            raise Refused(errno.EEXIST)
+        self._peers[veth.key] = peer.key
+        self._peers[peer.key] = veth.key
+        self._put(peer, tagged)
+
+    def _delete_link(self, link: Link) -> None:
+        if self.objects.get(link.key) is not link:
+            return
+        self._drop(link)
+        for obj in list(self.objects.values()):
+            match obj:
+                case Object() if obj.link_key == link.key:
+                    self._drop(obj)
+                case Veth() | OtherLink() if link.ns == obj.ns and obj.master == link.name:
+                    self._put(replace(obj, master=None), obj.key in self.tagged)
+                case Macvlan() if link.ns == HOST and obj.parent == link.name:
+                    self._delete_link(obj)
+                case Redirect() if link.ns == obj.ns and obj.target == link.name:
+                    self._put(replace(obj, target=""), obj.key in self.tagged)
+                case Sysctl() if obj.ns == link.ns and f"/conf/{link.name}/" in obj.name:
+                    self._drop(obj)
+                case _:
+                    pass
+        peer = self.objects.get(self._peers.pop(link.key, ()))
+        if isinstance(peer, Link):
+            self._delete_link(peer)
+
+    def _link_down(self, link: Link) -> None:
+        """Routes go, and IPv6 addresses (keep_addr_on_down is off unless somebody sets it)."""
+        for address in self.of_type(Address):
+            if address.link_key == link.key and ip_interface(address.address).version == 6:
+                self._drop(address)
+        for route in self.of_type(Route):
+            if route.link_key == link.key:
+                self._drop(route)
+
+    def _address_gone(self, gone: Address) -> None:
+        """IPv4 routes go with the last IPv4 address of their link, or with their source.
+
+        fib_inetaddr_event() and fib_sync_down_addr() in net/ipv4/fib_frontend.c and
+        fib_semantics.c. IPv6 routes stay; they only forget their source.
+        """
+        local = ip_interface(gone.address)
+        if local.version == 6:
+            for route in self.of_type(Route):
+                if route.ns == gone.ns and route.source == str(local.ip):
+                    self._put(replace(route, source=None), route.key in self.tagged)
+            return
+        last = not any(
+            other.link_key == gone.link_key and ip_interface(other.address).version == 4
+            for other in self.of_type(Address)
+        )
+        for route in self.of_type(Route):
+            if ip_network(route.destination).version == 6 or route.ns != gone.ns:
+                continue
+            if route.source == str(local.ip) or (last and route.link_key == gone.link_key):
+                self._drop(route)
+
+    def _delete_elements(self, ruleset: Ruleset) -> None:
+        for element in self.of_type(SetElement):
+            if element.ns == ruleset.ns:
+                self._drop(element)
