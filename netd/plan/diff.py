@@ -2,10 +2,18 @@
 
 from collections.abc import Container
 
-from netd.plan.objects import Key, Object, State
+from netd.plan.objects import (
+    Address,
+    Key,
+    Object,
+    Redirect,
+    Route,
+    Ruleset,
+    SetElement,
+    State,
+    Veth,
+)
 from netd.plan.operations import Operation
-
-NOTHING_TAKEN: frozenset[Key] = frozenset()
 
 
 def diff(
@@ -14,42 +22,44 @@ def diff(
     """What turns `observed` into `desired`: deletions first, then creations by rank.
 
     `observed` holds objects with netd's tag, and untagged ones only where `desired` has the
-    same key. Only objects whose owner is in `owners` are looked at, all when it is None.
+    same key. Only objects whose owner is in `owners` are looked at, all when it is None; but
+    what an operation takes along is made anew whoever owns it.
     A link of the wrong kind is deleted and made anew, and so is all that lives on it.
     """
 
     def concerned(obj: Object) -> bool:
         return owners is None or obj.owner in owners
 
-    adds: list[Operation] = []
-    changes: list[Operation] = []
-    deletes: list[Operation] = []
-    gone: set[Key] = set()  # links that are deleted: what lives on them goes too
-
+    deletes = []
     for key, has in observed.items():
         want = desired.get(key)
         if want is None:
-            if concerned(has):
+            if concerned(has) and not has.permanent:
                 deletes.append(Operation(verb="delete", object=has, reason="not wanted"))
-                gone.add(key)
         elif type(want) is not type(has) and concerned(want):
             reason = f"is a {type(has).__name__.lower()}"
             deletes.append(Operation(verb="delete", object=has, reason=reason))
-            gone.add(key)
 
-    for key, want in desired.items():
-        if not concerned(want):
-            continue
-        now = observed.get(key)
-        if now is None or key in gone or _dies_with(want, gone):
-            adds.append(Operation(verb="add", object=want, reason="missing"))
-        elif reason := difference(want, now):
-            changes.append(Operation(verb="change", object=want, reason=reason, was=now))
-
-    deletes = [op for op in deletes if not _dies_with(op.object, gone)]
+    links = {op.object.key for op in deletes}
+    deletes = [op for op in deletes if not _dies_with(op.object, links)]
     deletes.sort(key=lambda op: (-op.object.rank, op.object.key))
-    creations = adds + changes
-    creations.sort(key=lambda op: (op.object.rank, op.object.key))
+
+    gone = {key for op in deletes for key in _taken_by(op)}
+    creations = []
+    for want in sorted(desired.values(), key=lambda obj: (obj.rank, obj.key)):
+        now = observed.get(want.key)
+        if now is not None and not gone.isdisjoint((want.key, *_ground_of(want))):
+            creations.append(Operation(verb="add", object=want, reason="went with another"))
+        elif not concerned(want):
+            continue
+        elif now is None:
+            creations.append(Operation(verb="add", object=want, reason="missing"))
+        elif reason := difference(want, now):
+            creations.append(Operation(verb="change", object=want, reason=reason, was=now))
+        else:
+            continue
+        gone |= _taken_by(creations[-1])
+
     return deletes + creations
 
 
@@ -83,10 +93,42 @@ def removal(objects: list[Object], reason: str) -> list[Operation]:
     return [
         Operation(verb="delete", object=obj, reason=reason)
         for obj in ordered
-        if not _dies_with(obj, links)
+        if not obj.permanent and not _dies_with(obj, links)
     ]
 
 
-def _dies_with(obj: Object, links: set[Key]) -> bool:
+def _dies_with(obj: Object, links: Container[Key]) -> bool:
     link = obj.link_key
     return link is not None and link in links
+
+
+def _ground_of(obj: Object) -> list[Key]:
+    """What `obj` stands on, as `_taken_by` names it: without one of these it may be gone."""
+    ground: list[Key] = [] if obj.link_key is None else [obj.link_key]
+    match obj:
+        case Route():
+            # Linux drops routes with the last address of their link, or with their source.
+            ground.append((obj.ns, "address", obj.link))
+        case Redirect():
+            ground.append((obj.ns, "link", obj.target))
+        case SetElement():
+            ground.append((obj.ns, "ruleset"))
+        case _:
+            pass
+    return ground
+
+
+def _taken_by(operation: Operation) -> set[Key]:
+    """What the operation removes, or makes anew and empty, besides what it is for."""
+    obj = operation.object
+    match obj, operation.verb:
+        case Ruleset(), _:
+            return {obj.key, (obj.ns, "ruleset")}
+        case Address(), "delete":
+            return {obj.key, (obj.ns, "address", obj.link)}
+        case Veth(), "add":
+            return {(obj.peer_ns, "link", obj.peer_name)}
+        case _, "delete":
+            return {obj.key}
+        case _:
+            return set()
