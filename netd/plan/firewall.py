@@ -1,0 +1,208 @@
+"""The firewall: one nftables table of constant rules, and the sets and maps that feed them.
+
+Networks, endpoints and ports come and go as elements of sets; no rule is ever added for one
+of them. So the cost of a packet does not grow with what exists, a change is one element, and
+the rules can be compared with what they should be by one digest.
+
+The text loads with nft 1.0.2 and runs on Linux 5.10 and later: numeric priorities, because
+older nft knows names for some hooks only; `iifname` in postrouting is known since Linux 5.7.
+"""
+
+import hashlib
+import ipaddress
+import re
+from typing import Final
+
+import msgspec
+
+from netd.model.errors import Invalid
+from netd.model.network import Network
+from netd.plan.objects import Ruleset, SetElement
+
+TABLE: Final = "inet netd"
+MASTERS_MAX: Final = 4096  # bridges of one host
+PORTS_MAX: Final = 65536  # published ports in one map
+
+_OWNER = re.compile(r"[0-9a-z-]{1,64}\Z")
+# Wider than the names netd gives, so that what somebody else put into a set can be taken out.
+_IFNAME = re.compile(r"[!#-)+-.0-\[\]-~]{1,15}\Z")  # ASCII without space " * / and backslash
+
+
+class SetSpec(msgspec.Struct, frozen=True):
+    """A set or, with a value, a map: nft data types of its key and value, most elements."""
+
+    key: tuple[str, ...]
+    value: tuple[str, ...] = ()
+    size: int = MASTERS_MAX
+
+
+_TARGET4 = ("ipv4_addr", "inet_service")
+_TARGET6 = ("ipv6_addr", "inet_service")
+_SERVICE = ("inet_proto", "inet_service")
+
+SETS: Final[dict[str, SetSpec]] = {
+    "bridges": SetSpec(("ifname",)),
+    "intra": SetSpec(("ifname", "ifname")),  # each bridge with itself
+    "isolated": SetSpec(("ifname",)),
+    "internal": SetSpec(("ifname",)),
+    "masqueraded": SetSpec(("ifname",)),
+    "ports4": SetSpec(("ipv4_addr", *_SERVICE), _TARGET4, PORTS_MAX),
+    "ports6": SetSpec(("ipv6_addr", *_SERVICE), _TARGET6, PORTS_MAX),
+    "ports4_any": SetSpec(_SERVICE, _TARGET4, PORTS_MAX),
+    "ports6_any": SetSpec(_SERVICE, _TARGET6, PORTS_MAX),
+}
+
+_CHAINS = """
+	# Bridges have route_localnet, so that the host's 127.0.0.1 can be translated to containers.
+	# The kernel then no longer refuses 127.0.0.0/8 that comes from containers (CVE-2020-8558).
+	chain raw_prerouting {
+		type filter hook prerouting priority -300; policy accept;
+		iifname @bridges ip daddr 127.0.0.0/8 drop
+		iifname @bridges ip saddr 127.0.0.0/8 drop
+	}
+
+	# What is published on 127.0.0.1 must not be had by a neighbour that sends a frame with that
+	# destination: translation comes before the kernel's own check of the address.
+	chain nat_prerouting {
+		type nat hook prerouting priority -100; policy accept;
+		ip daddr 127.0.0.0/8 return
+		fib daddr type local jump publish
+	}
+
+	chain nat_output {
+		type nat hook output priority -100; policy accept;
+		fib daddr type local jump publish
+	}
+
+	# A port of one address goes before the same port of all addresses.
+	chain publish {
+		meta nfproto ipv4 meta l4proto { tcp, udp, sctp } \\
+			dnat ip to ip daddr . meta l4proto . th dport map @ports4
+		meta nfproto ipv4 meta l4proto { tcp, udp, sctp } \\
+			dnat ip to meta l4proto . th dport map @ports4_any
+		meta nfproto ipv6 meta l4proto { tcp, udp, sctp } \\
+			dnat ip6 to ip6 daddr . meta l4proto . th dport map @ports6
+		meta nfproto ipv6 meta l4proto { tcp, udp, sctp } \\
+			dnat ip6 to meta l4proto . th dport map @ports6_any
+	}
+
+	# Sources are kept but where the answer would not come back through the host: a container
+	# that reaches its own network by a published port, and the host's loopback addresses.
+	chain nat_postrouting {
+		type nat hook postrouting priority 100; policy accept;
+		iifname . oifname @intra ct status dnat masquerade
+		oifname @bridges ip saddr 127.0.0.0/8 masquerade
+		oifname @bridges ip6 saddr ::1 masquerade
+		iifname @masqueraded oifname != @bridges masquerade
+	}
+
+	# Bridged frames come here too where br_netfilter is on: they are what `intra` accepts.
+	# Invalid packets, such as a late RST, would leave untranslated with a private source.
+	# Published ports are reachable from outside and from other networks, all other ports of an
+	# isolated network are not; an internal network reaches, and is reached by, the host alone.
+	chain filter_forward {
+		type filter hook forward priority 0; policy accept;
+		ct state established,related accept
+		iifname . oifname @intra accept
+		iifname @bridges ct state invalid drop
+		iifname @internal drop
+		oifname @internal drop
+		ct status dnat accept
+		oifname @isolated drop
+		iifname @isolated oifname @bridges drop
+%s	}
+"""
+
+# Where netd switched forwarding on, the host must not become a router for others by that.
+_GUARD = "\t\tiifname != @bridges oifname != @bridges drop\n"
+
+
+def ruleset(*, forward_guard: bool) -> Ruleset:
+    """The table with its constant rules and empty sets.
+
+    With `forward_guard` nothing is forwarded but what comes from or goes to a bridge of
+    netd: for hosts that did not forward before.
+    """
+    sets = "".join(_declaration(name, spec) for name, spec in SETS.items())
+    chains = _CHAINS % (_GUARD if forward_guard else "")
+    script = f"table {TABLE} {{\n{sets}{chains}}}\n"
+    return Ruleset(digest=hashlib.sha256(script.encode()).hexdigest()[:16], script=script)
+
+
+def network_elements(network: Network, bridge: str) -> list[SetElement]:
+    """The set elements of a network whose containers are on the link `bridge`."""
+
+    def member(set_name: str, *element: str) -> SetElement:
+        return SetElement(owner=network.id, set_name=set_name, element=element)
+
+    elements = [member("bridges", bridge), member("intra", bridge, bridge)]
+    if network.isolated:
+        elements.append(member("isolated", bridge))
+    if network.internal:
+        elements.append(member("internal", bridge))
+    elif network.options.get("masquerade", True):
+        elements.append(member("masqueraded", bridge))
+    return elements
+
+
+def is_owner(text: str) -> bool:
+    """Whether `text` can be an element's owner, which is kept as the element's comment."""
+    return _OWNER.match(text) is not None
+
+
+def key_text(element: SetElement) -> str:
+    """The element's key in nft's language.
+
+    Raises `Invalid` unless every part is a plain value of the set's type: only what passes
+    here is put into a script.
+    """
+    spec = _spec(element)
+    return _concatenation(spec.key, element.element)
+
+
+def element_text(element: SetElement) -> str:
+    """The element with its owner and value in nft's language; raises `Invalid` likewise."""
+    spec = _spec(element)
+    if not is_owner(element.owner):
+        raise Invalid(f"owner {element.owner!r}: use 1 to 64 of a-z, 0-9 and '-'")
+    text = f'{_concatenation(spec.key, element.element)} comment "{element.owner}"'
+    return f"{text} : {_concatenation(spec.value, element.value)}" if spec.value else text
+
+
+def _declaration(name: str, spec: SetSpec) -> str:
+    kind = "map" if spec.value else "set"
+    value = f" : {' . '.join(spec.value)}" if spec.value else ""
+    return f"\t{kind} {name} {{ type {' . '.join(spec.key)}{value}; size {spec.size}; }}\n"
+
+
+def _spec(element: SetElement) -> SetSpec:
+    spec = SETS.get(element.set_name)
+    if spec is None:
+        raise Invalid(f"the firewall has no set {element.set_name!r}")
+    return spec
+
+
+def _concatenation(types: tuple[str, ...], values: tuple[str, ...]) -> str:
+    if len(types) != len(values):
+        raise Invalid(f"{values!r} is not of type {' . '.join(types)}")
+    return " . ".join(map(_literal, types, values))
+
+
+def _literal(kind: str, value: str) -> str:
+    try:
+        match kind:
+            case "ifname" if _IFNAME.match(value):
+                return f'"{value}"'
+            case "ipv4_addr":
+                return str(ipaddress.IPv4Address(value))
+            case "ipv6_addr" if "%" not in value:
+                return str(ipaddress.IPv6Address(value))
+            case "inet_proto" if value in ("tcp", "udp", "sctp"):
+                return value
+            case "inet_proto" if value.isdecimal() and int(value) < 256:
+                return str(int(value))
+            case "inet_service" if value.isdecimal() and int(value) < 65536:
+                return str(int(value))
+    except ValueError as error:
+        raise Invalid(f"{value!r} is not of type {kind}") from error
+    raise Invalid(f"{value!r} is not of type {kind}")
