@@ -21,6 +21,7 @@ from netd.kernel.sight import as_seen, link_fact, trigger_of
 from netd.kernel.simulation import OtherLink, Refused, Simulation
 from netd.model.endpoint import Sandbox
 from netd.model.errors import Invalid, KernelFailure, NotFound
+from netd.plan.diff import difference
 from netd.plan.facts import AddressFact, Facts, LinkFact, RouteFact
 from netd.plan.objects import (
     HOST,
@@ -33,7 +34,6 @@ from netd.plan.objects import (
     State,
     Sysctl,
     Veth,
-    VethPeer,
     render,
 )
 from netd.plan.operations import Failure, Operation
@@ -312,14 +312,17 @@ class FakeKernel:
                 raise Refused(errno.ENOENT)
             case _ if isinstance(obj, Veth) and not reachable(obj.peer_ns):
                 raise Refused(errno.ENOENT)
-            case "add" if obj.key not in self.simulation.objects:
+            case verb if obj.key not in self.simulation.objects and (
+                verb == "add" or isinstance(obj, Sysctl)
+            ):
                 self.simulation.add(obj)
+            case _ if obj.key not in self.simulation.objects:
+                raise Refused(errno.ENODEV if isinstance(obj, Link) else errno.ENOENT)
             case _ if not self._is_own(obj):
                 raise Refused(errno.EEXIST)
-            case "add" if not isinstance(obj, VethPeer | Loopback | Sysctl):
-                pass
             case _:
-                self.simulation.change(obj)
+                if difference(obj, self.simulation.objects[obj.key]):
+                    self.simulation.change(obj)
 
     def _is_own(self, obj: Object) -> bool:
         """Whether what is there is netd's to change. Addresses belong to their link's owner."""
