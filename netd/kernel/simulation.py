@@ -13,6 +13,8 @@ from typing import Final, Literal, TypeVar
 
 from msgspec.structs import replace
 
+from netd.model.errors import Invalid
+from netd.plan.firewall import element_text
 from netd.plan.objects import (
     HOST,
     Address,
@@ -127,8 +129,6 @@ class Simulation:
                 obj = replace(
                     obj, peer_ns=now.peer_ns, peer_name=now.peer_name, peer_mac=now.peer_mac
                 )
-        if isinstance(obj, Ruleset):
-            self._delete_elements(obj)
         self._put(obj, obj.key in self.tagged)
         if isinstance(obj, Link) and not obj.up:
             self._link_down(obj)
@@ -184,8 +184,7 @@ class Simulation:
             case Sysctl():
                 self._check_sysctl(obj)
             case SetElement():
-                if not any(ruleset.ns == obj.ns for ruleset in self.of_type(Ruleset)):
-                    raise Refused(errno.ENOENT)
+                self._check_element(obj)
             case _:
                 pass
 
@@ -241,6 +240,14 @@ class Simulation:
                     raise Refused(errno.ENOENT)
             case _:
                 pass
+
+    def _check_element(self, element: SetElement) -> None:
+        try:
+            element_text(element)
+        except Invalid as invalid:
+            raise Refused(errno.EINVAL) from invalid
+        if not any(ruleset.ns == element.ns for ruleset in self.of_type(Ruleset)):
+            raise Refused(errno.ENOENT)
 
     def _add_peer(self, veth: Veth, tagged: bool) -> None:
         if veth.peer_ns not in self.namespaces:

@@ -8,8 +8,6 @@ from netd.plan.objects import (
     Object,
     Redirect,
     Route,
-    Ruleset,
-    SetElement,
     State,
     Veth,
 )
@@ -111,8 +109,6 @@ def _ground_of(obj: Object) -> list[Key]:
             ground.append((obj.ns, "address", obj.link))
         case Redirect():
             ground.append((obj.ns, "link", obj.target))
-        case SetElement():
-            ground.append((obj.ns, "ruleset"))
         case _:
             pass
     return ground
@@ -122,8 +118,6 @@ def _taken_by(operation: Operation) -> set[Key]:
     """What the operation removes, or makes anew and empty, besides what it is for."""
     obj = operation.object
     match obj, operation.verb:
-        case Ruleset(), _:
-            return {obj.key, (obj.ns, "ruleset")}
         case Address(), "delete":
             return {obj.key, (obj.ns, "address", obj.link)}
         case Veth(), "add":

@@ -173,7 +173,7 @@ def _elements(draw: st.DrawFn) -> Iterator[Object]:
         if target:
             yield SetElement(
                 owner=draw(_owners),
-                set_name="ports",
+                set_name="ports4_any",
                 element=("tcp", port),
                 value=(target, port),
             )
