@@ -1,0 +1,90 @@
+"""What the API needs of the engine."""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
+from netd.model.event import Event
+from netd.model.network import Network, NetworkSpec
+from netd.model.views import (
+    Finding,
+    Member,
+    NameChange,
+    PlannedOperation,
+    ReconcileReport,
+    Resolution,
+    Status,
+)
+
+
+class UseCases(Protocol):
+    """All that can be asked of the daemon. `ref` is a network's name or id.
+
+    Every method raises errors of `netd.model.errors` only, and then nothing is half-done.
+    """
+
+    async def create_network(self, spec: NetworkSpec) -> tuple[Network, bool]:
+        """The network and whether it was made now. `Conflict` when one of that name differs."""
+        ...
+
+    def networks(self) -> tuple[Network, ...]: ...
+
+    def network(self, ref: str) -> Network:
+        """Raises `NotFound`."""
+        ...
+
+    async def delete_network(self, ref: str) -> None:
+        """Raises `Conflict` while endpoints use it; does nothing when it is gone."""
+        ...
+
+    async def attach(self, network: str, request: AttachRequest) -> tuple[Endpoint, bool]:
+        """The endpoint and whether it was made now. `Conflict` when its key is taken."""
+        ...
+
+    def endpoints(
+        self,
+        *,
+        network: str | None = None,
+        container_id: str | None = None,
+        node: str | None = None,
+    ) -> tuple[Endpoint, ...]: ...
+
+    def endpoint(self, endpoint_id: str) -> Endpoint:
+        """Raises `NotFound`."""
+        ...
+
+    async def update_endpoint(self, endpoint_id: str, patch: EndpointPatch) -> Endpoint: ...
+
+    async def detach(self, endpoint_id: str) -> None:
+        """Does nothing when the endpoint is gone."""
+        ...
+
+    async def detach_container(self, container_id: str) -> None:
+        """Detach all endpoints of a container; does nothing when there are none."""
+        ...
+
+    def status(self) -> Status: ...
+
+    def members(self) -> tuple[Member, ...]: ...
+
+    def resolve(self, name: str, record_type: str, source: str | None) -> Resolution:
+        """Look a name up as the container at the address `source` sees it."""
+        ...
+
+    async def plan(self) -> tuple[PlannedOperation, ...]: ...
+
+    async def reconcile(self) -> ReconcileReport: ...
+
+    def events(self, since: int | None) -> AsyncIterator[Event]:
+        """What happens, from after revision `since` on, or from now.
+
+        Ends when the daemon stops or the reader is too slow. What is wrong with `since` is
+        raised by the call itself, not by the first step of the iterator.
+        """
+        ...
+
+    def names(self, watch: bool) -> AsyncIterator[NameChange]:
+        """All names, then one `sync`; with `watch`, then changes as they happen."""
+        ...
+
+    async def doctor(self) -> tuple[Finding, ...]: ...

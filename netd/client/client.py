@@ -1,0 +1,238 @@
+"""The calls of the API as methods. Values are plain dicts and lists, as they came in JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from netd.client.errors import ApiError, Unreachable
+from netd.client.http import Connection, ProtocolError, Response
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Any, Self
+
+    Object = dict[str, Any]
+
+DEFAULT_SOCKET = "/run/netd/netd.sock"
+STREAM_SILENCE_S = 60.0  # the daemon sends an empty line every 15 s
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
+
+
+class Client:
+    """A client of one daemon; `socket_path` is NETD_SOCKET's value when it is left out.
+
+    Keeps one connection open; not to be used by two threads at once. Methods raise
+    `ApiError` for what the daemon refused and `Unreachable` when it did not answer. A network
+    is given by name or id, `timeout_s` bounds each wait for the daemon.
+    """
+
+    def __init__(self, socket_path: str | None = None, timeout_s: float = 30.0) -> None:
+        self.socket_path = socket_path or os.environ.get("NETD_SOCKET") or DEFAULT_SOCKET
+        self._connection = Connection(self.socket_path, timeout_s)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def status(self) -> Object:
+        return self._object("GET", "/v1/status")
+
+    def networks(self) -> list[Object]:
+        return self._objects("GET", "/v1/networks")
+
+    def network(self, ref: str) -> Object:
+        return self._object("GET", _path("/v1/networks", ref))
+
+    def create_network(self, **spec: Any) -> Object:
+        """`name` and `driver`, and what else is not to be chosen by the daemon."""
+        return self._object("POST", "/v1/networks", spec)
+
+    def delete_network(self, ref: str) -> None:
+        self._whole("DELETE", _path("/v1/networks", ref))
+
+    def attach(self, network: str, **request: Any) -> Object:
+        """`container_id`, `netns` or `pid`, and what else the endpoint is to have."""
+        return self._object("POST", _path("/v1/networks", network, "endpoints"), request)
+
+    def endpoints(self, **filters: str | None) -> list[Object]:
+        """Those that match all of `network`, `container_id` and `node` that are given."""
+        return self._objects("GET", "/v1/endpoints" + _query(filters))
+
+    def endpoint(self, endpoint_id: str) -> Object:
+        return self._object("GET", _path("/v1/endpoints", endpoint_id))
+
+    def update_endpoint(self, endpoint_id: str, **patch: Any) -> Object:
+        """Change `ports`, `aliases`, `labels` or `bandwidth`."""
+        return self._object("PATCH", _path("/v1/endpoints", endpoint_id), patch)
+
+    def detach(self, endpoint_id: str) -> None:
+        self._whole("DELETE", _path("/v1/endpoints", endpoint_id))
+
+    def detach_container(self, container_id: str) -> None:
+        self._whole("DELETE", _path("/v1/containers", container_id))
+
+    def resolve(self, name: str, record_type: str = "A", source: str | None = None) -> Object:
+        """Look `name` up as the container with the address `source` sees it."""
+        return self._object(
+            "GET", "/v1/resolve" + _query({"name": name, "type": record_type, "from": source})
+        )
+
+    def members(self) -> list[Object]:
+        return self._objects("GET", "/v1/members")
+
+    def plan(self) -> list[Object]:
+        return self._objects("GET", "/v1/plan")
+
+    def reconcile(self) -> Object:
+        return self._object("POST", "/v1/reconcile")
+
+    def doctor(self) -> list[Object]:
+        return self._objects("GET", "/v1/doctor")
+
+    def openapi(self) -> Object:
+        return self._object("GET", "/v1/openapi.json")
+
+    def metrics(self) -> str:
+        """Prometheus' text format."""
+        return self._whole("GET", "/metrics").decode()
+
+    def events(self, since: int | None = None) -> Lines:
+        """Events as they happen; those after revision `since` first."""
+        return self._lines("/v1/events" + _query({"since": since}))
+
+    def names(self, watch: bool = False) -> Lines:
+        """All names, a `sync`, and then, with `watch`, changes as they happen."""
+        return self._lines("/v1/names" + _query({"watch": "1" if watch else None}))
+
+    def _object(self, method: str, target: str, body: Object | None = None) -> Object:
+        value: Object = json.loads(self._whole(method, target, body))
+        return value
+
+    def _objects(self, method: str, target: str) -> list[Object]:
+        value: list[Object] = json.loads(self._whole(method, target))
+        return value
+
+    def _whole(self, method: str, target: str, body: Object | None = None) -> bytes:
+        encoded = None if body is None else json.dumps(body).encode()
+        try:
+            response = self._connection.request(method, target, encoded)
+            answer = response.read()
+        except OSError as error:
+            self._connection.close()
+            raise _unreachable(self.socket_path, error) from error
+        if not response.reusable:
+            self._connection.close()
+        if response.status >= 400:
+            raise _api_error(response, answer)
+        return answer
+
+    def _lines(self, target: str) -> Lines:
+        # A stream occupies its connection, so it has one of its own.
+        connection = Connection(self.socket_path, STREAM_SILENCE_S)
+        try:
+            response = connection.request("GET", target)
+            if response.status >= 400:
+                raise _api_error(response, response.read())
+        except OSError as error:
+            connection.close()
+            raise _unreachable(self.socket_path, error) from error
+        except ApiError:
+            connection.close()
+            raise
+        return Lines(connection, response)
+
+
+class Lines:
+    """An iterator over a stream of JSON values. Close it, or leave its `with`, to stop early."""
+
+    def __init__(self, connection: Connection, response: Response) -> None:
+        self._connection = connection
+        self._response = response
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Object:
+        try:
+            while (line := self._response.line()) == b"\n":
+                pass  # a sign of life
+        except OSError as error:
+            self.close()
+            raise _unreachable(self._connection.path, error) from error
+        if not line:
+            self.close()
+            raise StopIteration
+        value: Object = json.loads(line)
+        return value
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _path(base: str, *segments: str) -> str:
+    return "/".join([base, *map(_quoted, segments)])
+
+
+def _query(fields: dict[str, Any]) -> str:
+    given = [f"{name}={_quoted(str(value))}" for name, value in fields.items() if value is not None]
+    return "?" + "&".join(given) if given else ""
+
+
+def _quoted(text: str) -> str:
+    """Percent-encode all but RFC 3986's unreserved characters."""
+    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in text.encode())
+
+
+def _api_error(response: Response, body: bytes) -> ApiError:
+    try:
+        problem = json.loads(body)
+        return ApiError(
+            code=problem["code"],
+            status=response.status,
+            title=problem["title"],
+            detail=problem["detail"],
+            field=problem.get("field"),
+        )
+    except (ValueError, KeyError, TypeError):
+        detail = f"the answer is not netd's: {body[:200].decode(errors='replace')}"
+        return ApiError(code="internal", status=response.status, title="Not netd", detail=detail)
+
+
+def _unreachable(path: str, error: OSError) -> Unreachable:
+    if isinstance(error, PermissionError):
+        return Unreachable(
+            f"not allowed to connect to {path}: run as root, or as a member of the group netd"
+        )
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError):
+        return Unreachable(
+            f"no netd answers on {path}. Start it with 'systemctl start netd' or "
+            f"'netd --socket {path}', or set NETD_SOCKET to the socket of one that runs"
+        )
+    if isinstance(error, TimeoutError):
+        return Unreachable(f"netd on {path} did not answer in time")
+    if isinstance(error, ProtocolError):
+        return Unreachable(f"what answers on {path} is not netd, or it stopped: {error}")
+    return Unreachable(f"lost the connection to netd on {path}: {error.strerror or error}")

@@ -1,0 +1,259 @@
+"""The API's use cases kept in memory, and an API server that serves them."""
+
+import asyncio
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from netd.api.auth import Authority
+from netd.api.limits import Limits
+from netd.api.server import ApiServer
+from netd.api.use_cases import UseCases
+from netd.client import Client
+from netd.model.condition import Condition
+from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
+from netd.model.errors import Conflict, Invalid, NotFound
+from netd.model.event import Event
+from netd.model.names import check_container_id, check_network_name
+from netd.model.network import Network, NetworkSpec, difference
+from netd.model.views import (
+    Finding,
+    Member,
+    NameChange,
+    NameRecord,
+    PlannedOperation,
+    ReconcileReport,
+    Resolution,
+    Status,
+)
+
+CREATED_AT = "2026-01-02T03:04:05Z"
+
+
+class MemoryEngine:
+    """Real behaviour without a kernel. `gate` holds reconcile and plan up while it is clear."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Network] = {}
+        self.attached: dict[str, Endpoint] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.entered = asyncio.Event()
+        self.reconciled = 0
+        self.failure: BaseException | None = None
+        self.stream_failure: Exception | None = None
+        self.is_ready = True
+        self.log: list[Event] = []
+        self.followers = 0
+        self._news = asyncio.Event()
+        self._ids = 0
+
+    def emit(self, kind: str, name: str, detail: str = "") -> None:
+        revision = len(self.log) + 1
+        event = Event(
+            revision=revision, at=CREATED_AT, type=kind, object="host", name=name, detail=detail
+        )
+        self.log.append(event)
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def create_network(self, spec: NetworkSpec) -> tuple[Network, bool]:
+        check_network_name(spec.name)
+        for known in self.by_id.values():
+            if known.name == spec.name:
+                if field := difference(known, spec):
+                    raise Conflict(f"network {spec.name} has another {field}", field=field)
+                return known, False
+        network = msgspec.convert(
+            {"id": self._new_id(), "created_at": CREATED_AT, **msgspec.structs.asdict(spec)},
+            Network,
+        )
+        self.by_id[network.id] = network
+        self.emit("network.created", spec.name)
+        return network, True
+
+    def networks(self) -> tuple[Network, ...]:
+        return tuple(self.by_id.values())
+
+    def network(self, ref: str) -> Network:
+        for known in self.by_id.values():
+            if ref in (known.id, known.name):
+                return known
+        raise NotFound(f"there is no network {ref}")
+
+    async def delete_network(self, ref: str) -> None:
+        found = [known for known in self.networks() if ref in (known.id, known.name)]
+        for network in found:
+            users = self.endpoints(network=network.id)
+            if users:
+                raise Conflict(f"network {ref} is used by {', '.join(u.name for u in users)}")
+            del self.by_id[network.id]
+
+    async def attach(self, network: str, request: AttachRequest) -> tuple[Endpoint, bool]:
+        check_container_id(request.container_id)
+        target = self.network(network)
+        if (request.netns is None) == (request.pid is None):
+            raise Invalid("give one of netns and pid", field="netns")
+        for known in self.attached.values():
+            key = (known.container_id, known.network_id, known.ifname)
+            if key == (request.container_id, target.id, request.ifname):
+                if known.name != (request.name or request.container_id):
+                    raise Conflict(f"{known.id} is another attachment with the same key")
+                return known, False
+        endpoint = Endpoint(
+            id=self._new_id(),
+            network=target.name,
+            network_id=target.id,
+            container_id=request.container_id,
+            name=request.name or request.container_id,
+            node="here",
+            ifname=request.ifname,
+            ports=request.ports,
+            aliases=request.aliases,
+            labels=request.labels,
+            created_at=CREATED_AT,
+        )
+        self.attached[endpoint.id] = endpoint
+        self.emit("endpoint.attached", endpoint.name)
+        return endpoint, True
+
+    def endpoints(
+        self,
+        *,
+        network: str | None = None,
+        container_id: str | None = None,
+        node: str | None = None,
+    ) -> tuple[Endpoint, ...]:
+        return tuple(
+            known
+            for known in self.attached.values()
+            if (network is None or network in (known.network, known.network_id))
+            and container_id in (None, known.container_id)
+            and node in (None, known.node)
+        )
+
+    def endpoint(self, endpoint_id: str) -> Endpoint:
+        if endpoint_id not in self.attached:
+            raise NotFound(f"there is no endpoint {endpoint_id}")
+        return self.attached[endpoint_id]
+
+    async def update_endpoint(self, endpoint_id: str, patch: EndpointPatch) -> Endpoint:
+        given = {k: v for k, v in msgspec.structs.asdict(patch).items() if v is not None}
+        changed = msgspec.structs.replace(self.endpoint(endpoint_id), **given)
+        self.attached[endpoint_id] = changed
+        return changed
+
+    async def detach(self, endpoint_id: str) -> None:
+        self.attached.pop(endpoint_id, None)
+
+    async def detach_container(self, container_id: str) -> None:
+        for endpoint in self.endpoints(container_id=container_id):
+            del self.attached[endpoint.id]
+
+    def status(self) -> Status:
+        starting = Condition(code="starting", severity="info", detail="the kernel is being read")
+        return Status(
+            node="here",
+            version="0",
+            ready=self.is_ready,
+            members=1,
+            networks=len(self.by_id),
+            endpoints=len(self.attached),
+            drift=0,
+            capabilities=("bridge",),
+            conditions=() if self.is_ready else (starting,),
+        )
+
+    def members(self) -> tuple[Member, ...]:
+        return (Member(id="1", name="here", address="::1", state="alive", rtt_ms=0.0, version="0"),)
+
+    def resolve(self, name: str, record_type: str, source: str | None) -> Resolution:
+        if " " in name:
+            raise Invalid(f"{name!r} is not a name", field="name")
+        if not any(known.name == name for known in self.attached.values()):
+            return Resolution(rcode="NXDOMAIN")
+        record = NameRecord(name=name, type="A", ttl_s=5, data=source or "10.0.0.2")
+        return Resolution(rcode="NOERROR", records=(record,))
+
+    async def plan(self) -> tuple[PlannedOperation, ...]:
+        await self._pass_gate()
+        return (
+            PlannedOperation(verb="add", object="link x", ns="", owner="host", reason="missing"),
+        )
+
+    async def reconcile(self) -> ReconcileReport:
+        await self._pass_gate()
+        if self.failure is not None:
+            raise self.failure
+        self.reconciled += 1
+        return ReconcileReport(duration_ms=1.5)
+
+    async def events(self, since: int | None) -> AsyncIterator[Event]:
+        at = len(self.log) if since is None else since
+        self.followers += 1
+        try:
+            while True:
+                news = self._news
+                while at < len(self.log):
+                    at += 1
+                    yield self.log[at - 1]
+                if self.stream_failure is not None:
+                    raise self.stream_failure
+                await news.wait()
+        finally:
+            self.followers -= 1
+
+    async def names(self, watch: bool) -> AsyncIterator[NameChange]:
+        for revision, known in enumerate(list(self.attached.values()), 1):
+            record = NameRecord(name=known.name, type="A", ttl_s=5, data="10.0.0.2")
+            yield NameChange(revision=revision, op="add", record=record)
+        yield NameChange(revision=len(self.attached), op="sync")
+        if watch:
+            async for event in self.events(None):
+                record = NameRecord(name=event.name, type="A", ttl_s=5, data="10.0.0.3")
+                yield NameChange(revision=1000 + event.revision, op="add", record=record)
+
+    async def doctor(self) -> tuple[Finding, ...]:
+        return (Finding(check="nft", level="ok", detail="nf_tables answers"),)
+
+    async def _pass_gate(self) -> None:
+        self.entered.set()
+        await self.gate.wait()
+
+    def _new_id(self) -> str:
+        self._ids += 1
+        return f"{self._ids:016x}"
+
+
+class Served:
+    """A server on a socket of its own, with the engine it serves."""
+
+    def __init__(self, engine: MemoryEngine, server: ApiServer, path: Path) -> None:
+        self.engine = engine
+        self.server = server
+        self.path = path
+        self.client = Client(str(path), timeout_s=10)
+
+
+@asynccontextmanager
+async def served(
+    *, authority: Authority | None = None, limits: Limits | None = None, mode: int = 0o660
+) -> AsyncIterator[Served]:
+    """Serve a new `MemoryEngine`; everything is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="netd-api-"))
+    folder.chmod(0o755)  # other users must reach the socket for its own modes to be judged
+    engine = MemoryEngine()
+    cases: UseCases = engine
+    server = ApiServer(cases, authority=authority or Authority(), limits=limits or Limits())
+    world = Served(engine, server, folder / "netd.sock")
+    try:
+        await server.start(world.path, mode=mode)
+        yield world
+    finally:
+        world.client.close()
+        await server.stop()
+        shutil.rmtree(folder)
