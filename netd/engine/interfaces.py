@@ -40,20 +40,23 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 
     `missing` are the namespaces of the scope that are no more (or are others by now);
     `foreign` the keys of the scope that an object without netd's tag occupies;
-    `retired` is the number of links marked for removal.
+    `retired` is the number of links marked for removal. `nsids` names, for each namespace
+    id the kernel uses in events, the host's veths whose peers are in that namespace.
     """
 
     state: State
     missing: frozenset[str] = frozenset()
     foreign: frozenset[Key] = frozenset()
     retired: int = 0
+    nsids: Mapping[int, frozenset[str]] = {}
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     """Something changed in the kernel; a reason to look, never a fact to rely on.
 
     `kind` is what changed; `name` the link's name, the address or the route's destination;
-    `host` is False for an event of another namespace; `lost` says that events were lost.
+    `host` is False for an event of another namespace, which `nsid` then identifies as
+    `Observation.nsids` does; `lost` says that events were lost.
     `master` and `up` are set for links only.
     """
 
@@ -61,6 +64,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     verb: Literal["new", "delete"]
     name: str = ""
     host: bool = True
+    nsid: int = -1
     master: str | None = None
     up: bool = True
     mtu: int = 0

@@ -50,7 +50,11 @@ class ForeignChain(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """One observation of the host. `capabilities` are names from `netctl status`."""
+    """One observation of the host. `capabilities` are names from `netctl status`.
+
+    `managers` are running programs that configure links and were not told to leave those of
+    netd alone.
+    """
 
     node: str
     boot_id: str
@@ -62,6 +66,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     capabilities: frozenset[str] = frozenset()
     foreign_chains: tuple[ForeignChain, ...] = ()
     sysctls: dict[str, str] = {}
+    managers: frozenset[str] = frozenset()
 
     def link(self, name: str) -> LinkFact | None:
         return next((link for link in self.links if link.name == name), None)

@@ -20,9 +20,13 @@ Key = tuple[str, ...]
 
 
 class Object(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all objects. `rank` orders creation: what others rest on comes first."""
+    """Base of all objects. `rank` orders creation: what others rest on comes first.
+
+    A `permanent` object is set but never taken back: nobody knows who else relies on it.
+    """
 
     rank: ClassVar[int] = 0
+    permanent: ClassVar[bool] = False
     ns: str = HOST
     owner: str = HOST_OWNER
 
@@ -113,9 +117,13 @@ class Ifb(Link, frozen=True, kw_only=True):
 
 
 class Loopback(Link, frozen=True, kw_only=True):
-    """A container's `lo`, which a new network namespace has down."""
+    """A container's `lo`, which a new network namespace has down.
+
+    It is shared by all endpoints of the container, so its owner is always the same.
+    """
 
     rank = 40
+    permanent = True
     name: str = "lo"
 
     def text(self) -> str:
@@ -142,7 +150,10 @@ class Address(Object, frozen=True, kw_only=True):
 
 
 class Route(Object, frozen=True, kw_only=True):
-    """A unicast route. `table` is 254 (main) or a table of one endpoint."""
+    """A unicast route. `table` is 254 (main) or a table of one endpoint.
+
+    `metric` None is the kernel's default (0 for IPv4, 1024 for IPv6).
+    """
 
     rank = 60
     destination: str  # CIDR; 0.0.0.0/0 and ::/0 are the defaults
@@ -150,6 +161,7 @@ class Route(Object, frozen=True, kw_only=True):
     gateway: str | None = None
     source: str | None = None
     table: int = 254
+    metric: int | None = None
 
     @property
     def key(self) -> Key:
@@ -190,6 +202,7 @@ class Sysctl(Object, frozen=True, kw_only=True):
     """A kernel parameter below /proc/sys, `name` with slashes, e.g. `net/ipv4/ip_forward`."""
 
     rank = 10
+    permanent = True
     name: str
     value: str
 

@@ -1,0 +1,61 @@
+"""The entry point of `netd`."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from netd.daemon import logs, options
+from netd.daemon.config import ConfigError, effective, load
+from netd.daemon.systemd import ServiceManager, take_sockets
+from netd.model.errors import NetdError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command that was given; return the exit code of the process."""
+    asked = options.parse(arguments)
+    try:
+        config = load(asked.config, flags=asked.flags)
+    except ConfigError as error:
+        print(f"netd: {error}", file=sys.stderr)
+        return 1
+    if asked.command == "config check":
+        print("the configuration is right")
+        return 0
+    if asked.command == "config show":
+        print(effective(config), end="")
+        return 0
+    if os.geteuid() != 0:
+        print(
+            "netd: run it as root: it makes network interfaces and firewall rules", file=sys.stderr
+        )
+        return 1
+    logs.configure(config.log.level, config.log.format)
+    # Imported late: `netd config check` needs neither netlink nor HTTP.
+    from netd.daemon.cleanup import clean_up
+    from netd.daemon.serve import Daemon
+
+    try:
+        if asked.command == "cleanup":
+            for line in asyncio.run(clean_up(config, Path(config.state.dir))):
+                print(line)
+            return 0
+        daemon = Daemon(
+            config,
+            reload=lambda: load(asked.config, flags=asked.flags),
+            manager=ServiceManager(os.environ),
+            sockets=take_sockets(os.environ).get("netd.socket", []),
+        )
+        asyncio.run(daemon.run())
+    except NetdError as error:
+        print(f"netd: {error.detail}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"netd: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

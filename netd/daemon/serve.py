@@ -1,0 +1,154 @@
+"""The daemon from start to stop: the one place that names the concrete classes."""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+import netd
+from netd.api.auth import Authority
+from netd.api.metrics import register_status
+from netd.api.server import ApiServer
+from netd.daemon import logs
+from netd.daemon.config import ConfigError, changes
+from netd.daemon.settings import Config
+from netd.daemon.systemd import ServiceManager
+from netd.engine.clock import SystemClock
+from netd.engine.core import Engine
+from netd.engine.settings import Settings
+from netd.kernel.linux import LinuxKernel
+from netd.plan.addresses import Pool, ula_subnets
+from netd.store.sqlite import SqliteStore
+
+log = logging.getLogger(__name__)
+
+PROGRESS_DEADLINE_S = 20.0
+
+
+class Daemon:
+    """`reload` reads the configuration anew, raising `ConfigError`; `sockets` are those that
+    the service manager has opened, none when the daemon opens its own.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        reload: Callable[[], Config],
+        manager: ServiceManager,
+        sockets: Sequence[socket.socket] = (),
+    ) -> None:
+        self._config = config
+        self._reload = reload
+        self._manager = manager
+        self._sockets = sockets
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT. What is in the kernel stays there."""
+        config = self._config
+        stop = asyncio.Event()
+        reload = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, reload.set)
+
+        store = await SqliteStore.open(Path(config.state.dir))
+        kernel = LinuxKernel(config.node.name, docker_user_hook=config.host.docker_user_hook)
+        engine = await Engine.start(kernel, store, SystemClock(), engine_settings(config))
+        # What is loaded by now lives as long as the daemon; the collector need not look at it.
+        gc.collect()
+        gc.freeze()
+        api = self._make_api(engine)
+        try:
+            await self._listen(api)
+            self._manager.ready(_summary(engine))
+            async with asyncio.TaskGroup() as tasks:
+                helpers = [
+                    tasks.create_task(self._reload_when_asked(reload, engine)),
+                    tasks.create_task(self._feed_watchdog(engine)),
+                ]
+                await stop.wait()
+                for helper in helpers:
+                    helper.cancel()
+        finally:
+            self._manager.stopping()
+            log.info("stopping; containers stay connected")
+            await api.stop()
+            await engine.stop()
+            await kernel.close()
+
+    def _make_api(self, engine: Engine) -> ApiServer:
+        api = self._config.api
+        registry = CollectorRegistry()
+        register_status(registry, engine.status)
+        authority = Authority.from_names(api.group, api.view_group, api.registry_user)
+        return ApiServer(engine, authority=authority, registry=registry)
+
+    async def _listen(self, api: ApiServer) -> None:
+        if self._sockets:
+            await api.serve(self._sockets[0])
+        else:
+            await api.start(self._config.api.socket)
+
+    async def _reload_when_asked(self, asked: asyncio.Event, engine: Engine) -> None:
+        while True:
+            await asked.wait()
+            asked.clear()
+            self._manager.reloading()
+            try:
+                new = self._reload()
+            except ConfigError as error:
+                engine.config_error = str(error)
+                log.error("configuration not reloaded: %s", error)
+            else:
+                self._take_over(new, engine)
+            self._manager.ready(_summary(engine))
+
+    def _take_over(self, new: Config, engine: Engine) -> None:
+        applied, needs_restart = changes(self._config, new)
+        logs.configure(new.log.level, new.log.format)
+        engine.configure(engine_settings(new))
+        engine.config_error = ""
+        if needs_restart:
+            engine.config_error = f"restart netd for: {', '.join(needs_restart)}"
+            log.warning("these settings need a restart: %s", ", ".join(needs_restart))
+        log.info("configuration reloaded; changed: %s", ", ".join(applied) or "nothing")
+        self._config = new
+
+    async def _feed_watchdog(self, engine: Engine) -> None:
+        """Tell the service manager that netd works, after seeing that it does."""
+        if self._manager.watchdog_s is None:
+            return
+        while True:
+            async with asyncio.timeout(PROGRESS_DEADLINE_S):
+                await engine.prove_progress()
+            self._manager.alive()
+            self._manager.status(_summary(engine))
+            await asyncio.sleep(self._manager.watchdog_s / 2)
+
+
+def engine_settings(config: Config) -> Settings:
+    """The part of the configuration that is the engine's."""
+    return Settings(
+        node=config.node.name,
+        version=netd.__version__,
+        zone=config.networks.zone,
+        quarantine_s=config.networks.quarantine_s,
+        ipv4_pools=tuple(Pool(pool.base, pool.prefix) for pool in config.networks.ipv4_pools),
+        ipv6_pools=(ula_subnets(config.networks.ula),) if config.networks.ula else (),
+        forward_guard=config.host.forward_guard,
+        manage_forwarding=config.host.manage_forwarding,
+        interval_s=config.reconcile.interval_s,
+        debounce_s=config.reconcile.debounce_ms / 1000,
+    )
+
+
+def _summary(engine: Engine) -> str:
+    status = engine.status()
+    return f"{status.networks} networks, {status.endpoints} endpoints, {status.drift} drift"

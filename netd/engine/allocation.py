@@ -1,0 +1,111 @@
+"""Addresses for a new endpoint: taken together, given back together."""
+
+import ipaddress
+from collections.abc import Sequence
+
+from netd.model.endpoint import Lease
+from netd.model.errors import Invalid
+from netd.plan.addresses import IPAddress, parse_address
+from netd.plan.ipam import AddressPool, Grant
+
+
+class Allocation:
+    """One address of each of a network's pools, held for one endpoint."""
+
+    def __init__(self, network_id: str) -> None:
+        self._network_id = network_id
+        self._taken: list[tuple[AddressPool, Grant]] = []
+
+    @classmethod
+    def take(
+        cls,
+        network_id: str,
+        pools: Sequence[AddressPool],
+        *,
+        asked: Sequence[str],
+        name: str,
+        endpoint_id: str,
+        now_s: float,
+    ) -> "Allocation":
+        """Take the addresses asked for, and of the other pools the next.
+
+        Raises `Invalid`, `Conflict` or `Exhausted`, with nothing taken.
+        """
+        allocation = cls(network_id)
+        wanted = _assign(asked, pools)
+        try:
+            for pool in pools:
+                if pool in wanted:
+                    address, field = wanted[pool]
+                    grant = pool.take_static(address, endpoint_id, field)
+                else:
+                    grant = pool.take(name, endpoint_id, now_s)
+                allocation._taken.append((pool, grant))
+        except Exception:
+            allocation.cancel()
+            raise
+        return allocation
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """In CIDR form, in the order of the network's subnets."""
+        return tuple(f"{grant.address}/{pool.subnet.prefixlen}" for pool, grant in self._taken)
+
+    def cancel(self) -> None:
+        """Give everything back as if it had never been taken."""
+        for pool, grant in reversed(self._taken):
+            pool.cancel(grant)
+        self._taken.clear()
+
+    def leases_used(self) -> tuple[tuple[str, str], ...]:
+        """The keys of stored leases that these addresses end."""
+        return tuple(
+            (self._network_id, str(grant.address))
+            for _, grant in self._taken
+            if grant.before is not None
+        )
+
+
+def give_back(
+    pools: Sequence[AddressPool],
+    network_id: str,
+    addresses: Sequence[str],
+    *,
+    name: str,
+    endpoint_id: str,
+    now_s: float,
+) -> tuple[Lease, ...]:
+    """Return an endpoint's addresses to their pools; the result is to be stored."""
+    leases = []
+    for text in addresses:
+        address = ipaddress.ip_interface(text).ip
+        for pool in pools:
+            if address in pool.subnet:
+                pool.give_back(address, name, now_s)
+                leases.append(
+                    Lease(
+                        network_id=network_id,
+                        address=str(address),
+                        name=name,
+                        endpoint_id=endpoint_id,
+                        released_s=now_s,
+                    )
+                )
+    return tuple(leases)
+
+
+def _assign(
+    asked: Sequence[str], pools: Sequence[AddressPool]
+) -> dict[AddressPool, tuple[IPAddress, str]]:
+    assigned: dict[AddressPool, tuple[IPAddress, str]] = {}
+    for index, text in enumerate(asked):
+        field = f"addresses[{index}]"
+        address = parse_address(text, field)
+        pool = next((pool for pool in pools if address in pool.subnet), None)
+        if pool is None:
+            known = ", ".join(str(pool.subnet) for pool in pools)
+            raise Invalid(f"{address} is in no subnet of the network ({known})", field=field)
+        if pool in assigned:
+            raise Invalid(f"{address} is a second address in {pool.subnet}", field=field)
+        assigned[pool] = (address, field)
+    return assigned

@@ -1,0 +1,261 @@
+"""The engine: what front ends call. Built from parts, started once, stopped once."""
+
+import logging
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from netd.engine.busy import Busy
+from netd.engine.conditions import Conditions
+from netd.engine.doctor import examine
+from netd.engine.endpoints import Endpoints
+from netd.engine.events import EventLog
+from netd.engine.host import Host
+from netd.engine.intent import Intent
+from netd.engine.interfaces import Change, Clock, Kernel, Snapshot, Store
+from netd.engine.locks import KeyedLocks
+from netd.engine.names import NameTable
+from netd.engine.networks import Networks
+from netd.engine.parts import Parts
+from netd.engine.publishing import Publishing
+from netd.engine.reaper import Reaper
+from netd.engine.reconciler import Reconciler
+from netd.engine.settings import Settings
+from netd.engine.startup import BOOT_ID, restore
+from netd.engine.tasks import Tasks
+from netd.engine.watch import Watch
+from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
+from netd.model.event import Event
+from netd.model.network import Network, NetworkSpec
+from netd.model.views import (
+    Finding,
+    Member,
+    NameChange,
+    PlannedOperation,
+    ReconcileReport,
+    Resolution,
+    Status,
+)
+from netd.plan.host import node_addresses
+from netd.plan.objects import HOST_OWNER
+
+log = logging.getLogger(__name__)
+
+NODE_ID = "node-id"
+
+
+class Engine:
+    """All use cases of one host. Make it with `Engine.start`."""
+
+    def __init__(self, parts: Parts, host: Host) -> None:
+        self._parts = parts
+        self._host = host
+        self._publishing = Publishing(parts.kernel, parts.intent.ports)
+        self._networks = Networks(parts, host)
+        self._endpoints = Endpoints(parts, self._publishing)
+        self._reconciler = Reconciler(parts, host, self._endpoints)
+        self._watch = Watch(parts, host, self._reconciler)
+        self._started_at = parts.now()
+        self._ready = False
+        self.config_error = ""  # why the last reload of the configuration was refused
+
+    @classmethod
+    async def start(
+        cls, kernel: Kernel, store: Store, clock: Clock, settings: Settings
+    ) -> "Engine":
+        """Load intent, bring the kernel in line with it, and begin to watch.
+
+        Raises `Unavailable` (the store cannot be read) or `KernelFailure` (no netlink).
+        """
+        snapshot = await store.load()
+        facts = await kernel.facts()
+        events = EventLog(clock)
+        parts = Parts(
+            kernel=kernel,
+            store=store,
+            clock=clock,
+            settings=settings,
+            facts=facts,
+            intent=Intent(settings.quarantine_s),
+            names=NameTable(settings.zone),
+            events=events,
+            conditions=Conditions(events),
+            busy=Busy(),
+            locks=KeyedLocks(),
+            tasks=Tasks(),
+            reaper=Reaper(kernel, clock),
+        )
+        node_id = await _remember_node(store, snapshot, clock)
+        engine = cls(parts, Host(parts, node_id, snapshot.facts))
+        await engine._begin(snapshot)
+        return engine
+
+    async def _begin(self, snapshot: Snapshot) -> None:
+        parts = self._parts
+        swept = await restore(parts, snapshot, self._publishing)
+        self._host.update(parts.intent.networks.values())
+        # Watch first: what changes during the first pass is seen too.
+        self._watch.start()
+        report = await self._reconciler.full_pass()
+        await parts.store.commit(Change(put_facts={BOOT_ID: parts.facts.boot_id}))
+        parts.reaper.retired(self._reconciler.retired)
+        parts.tasks.start("reaper", parts.reaper.run())
+        parts.tasks.start("watch", self._watch.run())
+        self._ready = True
+        detail = (
+            f"{len(parts.intent.networks)} networks, {len(parts.intent.records)} endpoints, "
+            f"{len(report.applied)} operations, {len(swept) + len(report.swept)} swept"
+        )
+        log.info("ready: %s", detail)
+        parts.events.emit(
+            "daemon.started", about=HOST_OWNER, name=parts.settings.node, detail=detail
+        )
+
+    def configure(self, settings: Settings) -> None:
+        """Go on with other settings. Node, version and zone stay as they are."""
+        old = self._parts.settings
+        self._parts.settings = msgspec.structs.replace(
+            settings, node=old.node, version=old.version, zone=old.zone
+        )
+        self._parts.intent.set_quarantine(settings.quarantine_s)
+
+    async def prove_progress(self) -> None:
+        """Return when the kernel thread has answered: what the watchdog wants to know."""
+        await self._parts.kernel.enter(path="/proc/self/ns/net", pid=None)
+
+    async def stop(self) -> None:
+        """End streams and tasks. Touches nothing in the kernel."""
+        self._ready = False
+        self._watch.stop()
+        self._parts.events.close()
+        self._parts.names.close()
+        await self._parts.tasks.stop()
+        await self._parts.store.close()
+
+    # Networks
+
+    async def create_network(self, spec: NetworkSpec) -> tuple[Network, bool]:
+        network, created = await self._networks.create(spec)
+        return self._shown_network(network), created
+
+    def networks(self) -> tuple[Network, ...]:
+        networks = sorted(self._parts.intent.networks.values(), key=lambda network: network.name)
+        return tuple(map(self._shown_network, networks))
+
+    def network(self, ref: str) -> Network:
+        return self._shown_network(self._parts.intent.network(ref))
+
+    async def delete_network(self, ref: str) -> None:
+        await self._networks.delete(ref)
+
+    # Endpoints
+
+    async def attach(self, network: str, request: AttachRequest) -> tuple[Endpoint, bool]:
+        endpoint, created = await self._endpoints.attach(network, request)
+        return self._shown_endpoint(endpoint), created
+
+    def endpoints(
+        self,
+        *,
+        network: str | None = None,
+        container_id: str | None = None,
+        node: str | None = None,
+    ) -> tuple[Endpoint, ...]:
+        """All endpoints that match; raises `NotFound` for a network there is not."""
+        intent = self._parts.intent
+        network_id = intent.network(network).id if network is not None else None
+        found = [
+            record.endpoint
+            for record in intent.records.values()
+            if network_id in (None, record.endpoint.network_id)
+            and container_id in (None, record.endpoint.container_id)
+            and node in (None, record.endpoint.node)
+        ]
+        found.sort(key=lambda endpoint: (endpoint.network, endpoint.name, endpoint.id))
+        return tuple(map(self._shown_endpoint, found))
+
+    def endpoint(self, endpoint_id: str) -> Endpoint:
+        return self._shown_endpoint(self._parts.intent.record(endpoint_id).endpoint)
+
+    async def update_endpoint(self, endpoint_id: str, patch: EndpointPatch) -> Endpoint:
+        return self._shown_endpoint(await self._endpoints.update(endpoint_id, patch))
+
+    async def detach(self, endpoint_id: str) -> None:
+        await self._endpoints.detach(endpoint_id)
+
+    async def detach_container(self, container_id: str) -> None:
+        await self._endpoints.detach_container(container_id)
+
+    # The host
+
+    def status(self) -> Status:
+        parts = self._parts
+        return Status(
+            node=parts.settings.node,
+            version=parts.settings.version,
+            ready=self._ready,
+            members=1,
+            networks=len(parts.intent.networks),
+            endpoints=len(parts.intent.records),
+            drift=self._reconciler.drift,
+            capabilities=tuple(sorted(parts.facts.capabilities)),
+            kernel=parts.facts.kernel,
+            boot_id=parts.facts.boot_id,
+            started_at=self._started_at,
+            config_error=self.config_error,
+            conditions=parts.conditions.of(HOST_OWNER),
+        )
+
+    def members(self) -> tuple[Member, ...]:
+        """This host alone: this version does not join hosts."""
+        parts = self._parts
+        addresses = node_addresses(parts.facts)
+        return (
+            Member(
+                id=self._host.node_id,
+                name=parts.settings.node,
+                address=addresses[0].partition("/")[0] if addresses else "",
+                state="alive",
+                rtt_ms=0.0,
+                version=parts.settings.version,
+            ),
+        )
+
+    def resolve(self, name: str, record_type: str, source: str | None) -> Resolution:
+        return self._parts.names.resolve(name, record_type, source)
+
+    def names(self, watch: bool) -> AsyncIterator[NameChange]:
+        return self._parts.names.stream(watch)
+
+    def events(self, since: int | None) -> AsyncIterator[Event]:
+        return self._parts.events.follow(since)
+
+    async def plan(self) -> tuple[PlannedOperation, ...]:
+        return await self._reconciler.plan()
+
+    async def reconcile(self) -> ReconcileReport:
+        return await self._reconciler.full_pass()
+
+    async def doctor(self) -> tuple[Finding, ...]:
+        await self._host.look()
+        planned = await self._reconciler.plan()
+        return examine(self._parts.facts, self.status(), planned, self._parts.reaper.waiting)
+
+    def _shown_network(self, network: Network) -> Network:
+        conditions = self._parts.conditions.of(network.id)
+        return msgspec.structs.replace(network, conditions=conditions) if conditions else network
+
+    def _shown_endpoint(self, endpoint: Endpoint) -> Endpoint:
+        conditions = self._parts.conditions.of(endpoint.id)
+        if not conditions:
+            return endpoint
+        return msgspec.structs.replace(endpoint, conditions=conditions, state="degraded")
+
+
+async def _remember_node(store: Store, snapshot: Snapshot, clock: Clock) -> str:
+    """The node's id, made at the first start and kept for good."""
+    node_id = snapshot.facts.get(NODE_ID)
+    if node_id is None:
+        node_id = clock.new_id() + clock.new_id()
+        await store.commit(Change(put_facts={NODE_ID: node_id}))
+    return node_id

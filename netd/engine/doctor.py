@@ -1,0 +1,176 @@
+"""What is wrong with this host, and what to do about it. Pure: from facts to findings."""
+
+from collections.abc import Callable, Iterator
+
+from netd.model.views import Finding, PlannedOperation, Status
+from netd.plan.facts import Facts
+
+KERNEL_MIN = (5, 10)
+_NEEDED = {
+    "veth": "bridge networks need it",
+    "bridge": "bridge networks need it",
+    "nft": "published ports and isolation need it",
+}
+_USEFUL = {
+    "macvlan": "macvlan networks need it",
+    "ifb": "limits on what containers send need it",
+    "ipv6": "networks are IPv4 only without it",
+    "netns-cookie": "without it (Linux 5.14) a reused namespace inode may go unnoticed",
+}
+
+
+def examine(
+    facts: Facts, status: Status, planned: tuple[PlannedOperation, ...], retired: int
+) -> tuple[Finding, ...]:
+    """All findings, one or more for each check."""
+    checks: list[Callable[[], Iterator[Finding]]] = [
+        lambda: _kernel(facts),
+        lambda: _capabilities(facts),
+        lambda: _forwarding(facts, status),
+        lambda: _bridge_filter(facts),
+        lambda: _foreign_chains(facts, status),
+        lambda: _managers(facts),
+        lambda: _drift(planned),
+        lambda: _leftovers(retired),
+        lambda: _configuration(status),
+    ]
+    return tuple(finding for check in checks for finding in check())
+
+
+def _kernel(facts: Facts) -> Iterator[Finding]:
+    numbers = [int(part) for part in facts.kernel.split("-")[0].split(".")[:2] if part.isdigit()]
+    if tuple(numbers) < KERNEL_MIN:
+        yield Finding(
+            check="kernel-version",
+            level="error",
+            detail=f"Linux {facts.kernel}: netd needs 5.10 or newer",
+            remedy="boot a newer kernel",
+        )
+    else:
+        yield Finding(check="kernel-version", level="ok", detail=f"Linux {facts.kernel}")
+
+
+def _capabilities(facts: Facts) -> Iterator[Finding]:
+    missing = False
+    for name, why in {**_NEEDED, **_USEFUL}.items():
+        if name in facts.capabilities:
+            continue
+        missing = True
+        yield Finding(
+            check="kernel-features",
+            level="error" if name in _NEEDED else "warning",
+            detail=f"the kernel has no {name}: {why}",
+            remedy=f"modprobe {name}" if name in ("veth", "bridge", "macvlan", "ifb") else "",
+        )
+    if not missing:
+        yield Finding(
+            check="kernel-features", level="ok", detail=", ".join(sorted(facts.capabilities))
+        )
+
+
+def _forwarding(facts: Facts, status: Status) -> Iterator[Finding]:
+    if not status.networks:
+        return
+    for name in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+        key = name.replace("/", ".")
+        if facts.sysctls.get(name) == "0":
+            yield Finding(
+                check="forwarding",
+                level="error",
+                detail=f"{key} is 0: containers do not reach the outside",
+                remedy=f"sysctl -w {key}=1, or host.manage_forwarding = true in netd.toml",
+            )
+        else:
+            yield Finding(check="forwarding", level="ok", detail=f"{key} is on")
+
+
+def _bridge_filter(facts: Facts) -> Iterator[Finding]:
+    on = [
+        name.replace("/", ".")
+        for name in ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
+        if facts.sysctls.get(name) == "1"
+    ]
+    if not on:
+        yield Finding(
+            check="bridge-netfilter", level="ok", detail="bridged frames are not filtered"
+        )
+    else:
+        yield Finding(
+            check="bridge-netfilter",
+            level="error" if facts.foreign_chains else "warning",
+            detail=(
+                f"{', '.join(on)} is 1: frames between containers of one network pass through "
+                "all firewall chains of the host"
+            ),
+            remedy=" && ".join(f"sysctl -w {key}=0" for key in on)
+            + " (unless another program, such as Kubernetes, relies on it)",
+        )
+
+
+def _foreign_chains(facts: Facts, status: Status) -> Iterator[Finding]:
+    for condition in status.conditions:
+        if condition.code.startswith("foreign-"):
+            yield Finding(
+                check="foreign-firewall",
+                level="error",
+                detail=condition.detail,
+                remedy=condition.remedy,
+            )
+    if not facts.foreign_chains:
+        yield Finding(
+            check="foreign-firewall", level="ok", detail="no other program drops forwarded packets"
+        )
+
+
+def _managers(facts: Facts) -> Iterator[Finding]:
+    drop_in = {
+        "NetworkManager": "/etc/NetworkManager/conf.d/netd.conf",
+        "systemd-networkd": "/etc/systemd/network/10-netd-unmanaged.network",
+    }
+    for manager in sorted(facts.managers):
+        yield Finding(
+            check="network-managers",
+            level="warning",
+            detail=f"{manager} runs and is not told to leave netd's links alone",
+            remedy=f"install systemd/ files of netd: {drop_in.get(manager, '')}",
+        )
+    if not facts.managers:
+        yield Finding(check="network-managers", level="ok", detail="no program claims netd's links")
+
+
+def _drift(planned: tuple[PlannedOperation, ...]) -> Iterator[Finding]:
+    if planned:
+        first = planned[0]
+        yield Finding(
+            check="drift",
+            level="warning",
+            detail=f"{len(planned)} operations are due, first: {first.verb} {first.object} "
+            f"({first.reason})",
+            remedy="netctl reconcile",
+        )
+    else:
+        yield Finding(check="drift", level="ok", detail="the kernel is as wanted")
+
+
+def _leftovers(retired: int) -> Iterator[Finding]:
+    if retired > 1000:
+        yield Finding(
+            check="leftovers",
+            level="warning",
+            detail=f"{retired} links wait for their removal",
+            remedy="look for kernel errors in the log: journalctl -u netd",
+        )
+    else:
+        yield Finding(check="leftovers", level="ok", detail=f"{retired} links wait for removal")
+
+
+def _configuration(status: Status) -> Iterator[Finding]:
+    if status.config_error:
+        yield Finding(
+            check="configuration",
+            level="error",
+            detail=f"the last reload was refused: {status.config_error}",
+            remedy="netd config check",
+        )
+    else:
+        yield Finding(check="configuration", level="ok", detail="the configuration is in force")

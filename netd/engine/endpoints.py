@@ -1,0 +1,382 @@
+"""Use cases on endpoints: attach, update, detach.
+
+Attach, read top to bottom: check the request; enter the namespace; put the endpoint into
+intent (which takes its addresses and ports); apply the objects the network's driver makes of
+it; write it to the store; answer. The answer is durable. Whatever fails undoes what was done.
+A daemon that is killed half-way leaves objects whose tag names an endpoint the store does
+not know; the next start removes them.
+"""
+
+import ipaddress
+import logging
+
+import msgspec
+
+from netd.engine.allocation import Allocation, give_back
+from netd.engine.failures import explain
+from netd.engine.intent import ports_of
+from netd.engine.interfaces import Change
+from netd.engine.parts import Parts
+from netd.engine.publishing import Publishing
+from netd.engine.requests import check_attach, name_of
+from netd.model.endpoint import AttachRequest, Dns, Endpoint, EndpointPatch, EndpointRecord, Sandbox
+from netd.model.errors import Conflict, Exhausted, Invalid
+from netd.model.network import Network
+from netd.plan.addresses import derive_mac, parse_mac
+from netd.plan.bridge import PORTS_MAX
+from netd.plan.compile import driver_of
+from netd.plan.diff import creation, diff, removal
+from netd.plan.host import node_addresses
+from netd.plan.objects import Ifb, Veth, state_of
+from netd.plan.operations import Failure, Operation
+
+log = logging.getLogger(__name__)
+
+
+class Endpoints:
+    def __init__(self, parts: Parts, publishing: Publishing) -> None:
+        self._parts = parts
+        self._publishing = publishing
+
+    async def attach(self, ref: str, request: AttachRequest) -> tuple[Endpoint, bool]:
+        """Attach a container to a network: (endpoint, whether it is new).
+
+        Raises `NotFound` (network, namespace), `Invalid`, `Conflict` (another attach under the
+        same key; address, port or interface name taken), `Exhausted`, `KernelFailure`,
+        `Unavailable` (the store cannot write).
+        """
+        parts = self._parts
+        check_attach(request, parts.intent.network(ref))
+        async with parts.locks.hold(request.container_id):
+            # Looked up again: it may have been deleted while this call waited for the lock.
+            network = parts.intent.network(ref)
+            sandbox, links = await self._enter(network, request)
+            key = (request.container_id, network.id, request.ifname)
+            existing = parts.intent.by_key(key)
+            if existing is not None:
+                if not await self._is_stale(existing, sandbox):
+                    return self._same(existing, request, sandbox), False
+                await self._detach(existing, "its network namespace is gone", "endpoint.swept")
+            if sandbox is not None and request.ifname in links:
+                await self._free_ifname(network, request)
+            endpoint = await self._attach_new(parts.intent.network(network.id), request, sandbox)
+            return endpoint, True
+
+    async def _attach_new(
+        self, network: Network, request: AttachRequest, sandbox: Sandbox | None
+    ) -> Endpoint:
+        parts = self._parts
+        endpoint_id = parts.clock.new_id()
+        if network.driver == "bridge" and parts.intent.count_on(network.id) >= PORTS_MAX:
+            raise Exhausted(
+                f"network {network.name!r} has {PORTS_MAX} endpoints, the most ports a Linux "
+                "bridge can have; attach to another network"
+            )
+        allocation = self._allocate(network, request, endpoint_id)
+        try:
+            record = self._compose(network, request, sandbox, endpoint_id, allocation)
+            self._publishing.claim(record, network)
+        except Exception:
+            allocation.cancel()
+            raise
+        with parts.busy.work_on(endpoint_id):
+            parts.intent.add_endpoint(record)
+            objects = parts.intent.desired.of(endpoint_id)
+            failures: list[Failure] = []
+            try:
+                failures = await self._apply(creation(objects, "attach"), record)
+                if failures:
+                    raise explain(failures)
+                await self._publishing.forget_flows(ports_of(record))
+                await parts.store.commit(
+                    Change(put_endpoints=(record,), delete_leases=allocation.leases_used())
+                )
+            except Exception:
+                parts.intent.remove_endpoint(record)
+                self._publishing.release(record, network)
+                allocation.cancel()
+                failed = {failure.operation.object.key for failure in failures}
+                made = [obj for obj in objects if obj.key not in failed]
+                await self._apply(removal(made, "attach failed"), record)
+                raise
+        parts.names.put(record.endpoint)
+        parts.events.emit(
+            "endpoint.attached",
+            about=endpoint_id,
+            name=record.endpoint.name,
+            network=network.name,
+            container_id=request.container_id,
+            addresses=list(record.endpoint.addresses),
+        )
+        return record.endpoint
+
+    async def update(self, endpoint_id: str, patch: EndpointPatch) -> Endpoint:
+        """Change ports, aliases, labels or bandwidth of a live endpoint.
+
+        Only what differs is touched in the kernel, so other flows go on.
+        """
+        parts = self._parts
+        container_id = parts.intent.record(endpoint_id).endpoint.container_id
+        async with parts.locks.hold(container_id):
+            old = parts.intent.record(endpoint_id)
+            network = parts.intent.network(old.endpoint.network_id)
+            new = _patched(old, patch, network)
+            if new == old:
+                return old.endpoint
+            self._publishing.replace(old, new, network)
+            with parts.busy.work_on(endpoint_id):
+                before = parts.intent.desired.of(endpoint_id)
+                parts.intent.add_endpoint(new)
+                after = parts.intent.desired.of(endpoint_id)
+                operations = diff(state_of(after), state_of(before))
+                failures: list[Failure] = []
+                try:
+                    failures = await self._apply(operations, new)
+                    if failures:
+                        raise explain(failures)
+                    changed = set(ports_of(old)) ^ set(ports_of(new))
+                    await self._publishing.forget_flows(list(changed))
+                    await parts.store.commit(Change(put_endpoints=(new,)))
+                except Exception:
+                    parts.intent.add_endpoint(old)
+                    self._publishing.replace(new, old, network)
+                    await self._apply(diff(state_of(before), state_of(after)), new)
+                    raise
+        parts.names.put(new.endpoint)
+        parts.events.emit("endpoint.updated", about=endpoint_id, name=new.endpoint.name)
+        return new.endpoint
+
+    async def detach(self, endpoint_id: str) -> None:
+        """Detach; nothing to do when there is no such endpoint, or its namespace is gone."""
+        record = self._parts.intent.records.get(endpoint_id)
+        if record is None:
+            return
+        async with self._parts.locks.hold(record.endpoint.container_id):
+            record = self._parts.intent.records.get(endpoint_id)
+            if record is not None:
+                await self._detach(record, "", "endpoint.detached")
+
+    async def detach_container(self, container_id: str) -> None:
+        """Detach all of a container's endpoints."""
+        async with self._parts.locks.hold(container_id):
+            for record in self._parts.intent.of_container(container_id):
+                await self._detach(record, "", "endpoint.detached")
+
+    async def sweep(self, endpoint_id: str, why: str) -> bool:
+        """Detach an endpoint whose container died without saying so; False if it did not."""
+        record = self._parts.intent.records.get(endpoint_id)
+        if record is None:
+            return False
+        async with self._parts.locks.hold(record.endpoint.container_id):
+            record = self._parts.intent.records.get(endpoint_id)
+            if record is None:
+                return False
+            if record.sandbox is not None and await self._parts.kernel.alive(record.sandbox):
+                return False
+            await self._detach(record, why, "endpoint.swept")
+            return True
+
+    async def _detach(self, record: EndpointRecord, why: str, event: str) -> None:
+        parts = self._parts
+        endpoint = record.endpoint
+        network = parts.intent.network(endpoint.network_id)
+        pools = parts.intent.pools[network.id]
+        with parts.busy.work_on(endpoint.id):
+            leases = give_back(
+                pools,
+                network.id,
+                endpoint.addresses,
+                name=endpoint.name or endpoint.container_id,
+                endpoint_id=endpoint.id,
+                now_s=parts.clock.wall_s(),
+            )
+            objects = parts.intent.desired.of(endpoint.id)
+            parts.intent.remove_endpoint(record)
+            try:
+                await parts.store.commit(Change(delete_endpoints=(endpoint.id,), put_leases=leases))
+            except Exception:
+                parts.intent.restore_addresses(record)
+                parts.intent.add_endpoint(record)
+                raise
+            parts.names.remove(endpoint.id)
+            operations = [_retiring(op) for op in removal(objects, why or "detach")]
+            failures = await self._apply(operations, record)
+            self._publishing.release(record, network)
+            await self._publishing.forget_flows(ports_of(record))
+            parts.reaper.retired(sum(op.verb == "retire" for op in operations))
+        for failure in failures:
+            # The intent is gone; the reconciler finds what is left by its tag.
+            log.warning("detach of %s: %s", endpoint.id, failure.text())
+        parts.conditions.forget(endpoint.id)
+        parts.events.emit(
+            event, about=endpoint.id, name=endpoint.name, detail=why, network=network.name
+        )
+
+    async def _enter(
+        self, network: Network, request: AttachRequest
+    ) -> tuple[Sandbox | None, frozenset[str]]:
+        """The namespace asked for, checked against what the driver needs, and its links."""
+        if request.netns is None and request.pid is None:
+            return None, frozenset()
+        kernel = self._parts.kernel
+        sandbox, links = await kernel.enter(path=request.netns, pid=request.pid)
+        field = "netns" if request.pid is None else "pid"
+        is_host = sandbox.inode == kernel.own_sandbox_inode()
+        if network.driver == "host":
+            if not is_host:
+                raise Invalid(
+                    f"{sandbox.path} is not the host's network namespace, which a host network "
+                    "needs",
+                    field=field,
+                )
+            return sandbox, frozenset()
+        if is_host:
+            raise Invalid(
+                f"{sandbox.path} is the host's own network namespace; only a host network takes it",
+                field=field,
+            )
+        return sandbox, links if network.driver != "none" else frozenset()
+
+    async def _is_stale(self, record: EndpointRecord, sandbox: Sandbox | None) -> bool:
+        """Whether the endpoint of this key belongs to an earlier life of the container."""
+        if record.sandbox is None or sandbox is None:
+            return False
+        if (record.sandbox.inode, record.sandbox.cookie) == (sandbox.inode, sandbox.cookie):
+            return False
+        return not await self._parts.kernel.alive(record.sandbox)
+
+    def _same(
+        self, record: EndpointRecord, request: AttachRequest, sandbox: Sandbox | None
+    ) -> Endpoint:
+        first = record.request
+        for field in first.__struct_fields__:
+            if field not in ("netns", "pid") and getattr(first, field) != getattr(request, field):
+                raise Conflict(
+                    f"container {request.container_id!r} is attached to network "
+                    f"{record.endpoint.network!r} as {request.ifname!r} with another {field} "
+                    f"(endpoint {record.endpoint.id}); detach it first, or update it",
+                    field=field,
+                )
+        if (
+            sandbox is not None
+            and record.sandbox is not None
+            and (sandbox.inode != record.sandbox.inode)
+        ):
+            raise Conflict(
+                f"container {request.container_id!r} is attached to network "
+                f"{record.endpoint.network!r} in another namespace, {record.sandbox.path} "
+                f"(endpoint {record.endpoint.id}); detach it first",
+                field="netns" if request.pid is None else "pid",
+            )
+        return record.endpoint
+
+    async def _free_ifname(self, network: Network, request: AttachRequest) -> None:
+        """Make sure that the interface name is free: it may be on a link being removed."""
+        await self._parts.reaper.remove_now()
+        _, links = await self._enter(network, request)
+        if request.ifname in links:
+            raise Conflict(
+                f"the container has an interface {request.ifname!r} already; choose another ifname",
+                field="ifname",
+            )
+
+    def _allocate(self, network: Network, request: AttachRequest, endpoint_id: str) -> Allocation:
+        return Allocation.take(
+            network.id,
+            self._parts.intent.pools[network.id],
+            asked=request.addresses,
+            name=name_of(request) or request.container_id,
+            endpoint_id=endpoint_id,
+            now_s=self._parts.clock.wall_s(),
+        )
+
+    def _compose(
+        self,
+        network: Network,
+        request: AttachRequest,
+        sandbox: Sandbox | None,
+        endpoint_id: str,
+        allocation: Allocation,
+    ) -> EndpointRecord:
+        parts = self._parts
+        addresses = allocation.addresses
+        if network.driver == "host":
+            addresses = node_addresses(parts.facts)
+        endpoint = Endpoint(
+            id=endpoint_id,
+            network=network.name,
+            network_id=network.id,
+            container_id=request.container_id,
+            name=name_of(request),
+            node=parts.settings.node,
+            ifname="" if network.driver in ("host", "none") else request.ifname,
+            host_ifname=driver_of(network.driver).host_ifname(network, endpoint_id),
+            mac=self._mac(network, request, allocation.addresses),
+            mtu=network.mtu,
+            addresses=addresses,
+            gateways=network.gateways,
+            dns=Dns(search=(f"{network.name}.{parts.settings.zone}",)),
+            ports=request.ports,
+            aliases=request.aliases,
+            labels=request.labels,
+            bandwidth=request.bandwidth,
+            default_route=self._default_route(network, request, sandbox),
+            netns=sandbox.path if sandbox else "",
+            created_at=parts.now(),
+        )
+        return EndpointRecord(endpoint=endpoint, request=request, sandbox=sandbox)
+
+    def _mac(self, network: Network, request: AttachRequest, addresses: tuple[str, ...]) -> str:
+        if network.driver not in ("bridge", "macvlan"):
+            return ""
+        if request.mac is None:
+            return derive_mac(network.name, ipaddress.ip_interface(addresses[0]).ip)
+        mac = parse_mac(request.mac, "mac")
+        for other in self._parts.intent.of_network(network.id):
+            if other.endpoint.mac == mac:
+                raise Conflict(f"{mac} is the MAC of endpoint {other.endpoint.id}", field="mac")
+        return mac
+
+    def _default_route(
+        self, network: Network, request: AttachRequest, sandbox: Sandbox | None
+    ) -> bool:
+        if sandbox is None or network.internal or not network.gateways:
+            return False
+        if request.default_route is False:
+            return False
+        for other in self._parts.intent.of_sandbox(sandbox.key):
+            if other.endpoint.default_route:
+                if request.default_route:
+                    raise Conflict(
+                        f"the container has its default route by network "
+                        f"{other.endpoint.network!r}; detach that first",
+                        field="default_route",
+                    )
+                return False
+        return True
+
+    async def _apply(self, operations: list[Operation], record: EndpointRecord) -> list[Failure]:
+        if not operations:
+            return []
+        sandboxes = {record.sandbox.key: record.sandbox} if record.sandbox else {}
+        return await self._parts.kernel.apply(operations, sandboxes)
+
+
+def _retiring(operation: Operation) -> Operation:
+    """Removing a link is slow, so detach cuts it off and leaves the removal to the reaper."""
+    if operation.verb == "delete" and isinstance(operation.object, Veth | Ifb):
+        return msgspec.structs.replace(operation, verb="retire")
+    return operation
+
+
+def _patched(old: EndpointRecord, patch: EndpointPatch, network: Network) -> EndpointRecord:
+    changes = {
+        name: value
+        for name in patch.__struct_fields__
+        if (value := getattr(patch, name)) is not None
+    }
+    request = msgspec.structs.replace(old.request, **changes)
+    check_attach(request, network)
+    return msgspec.structs.replace(
+        old, request=request, endpoint=msgspec.structs.replace(old.endpoint, **changes)
+    )

@@ -1,0 +1,93 @@
+"""What happened, in order, for those who follow it."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from itertools import islice
+
+from netd.engine.interfaces import Clock
+from netd.engine.times import rfc3339
+from netd.model.event import Event
+
+KEPT = 10_000
+
+
+class EventLog:
+    """The last events. A reader that falls behind by more than `KEPT` is told what it lost.
+
+    Revisions begin at the start time in microseconds, so they grow over restarts as long as
+    the clock does not go back by more than the daemon was down.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._events: deque[Event] = deque(maxlen=KEPT)
+        self._revision = int(clock.wall_s() * 1_000_000)
+        self._news = asyncio.Event()
+        self._closed = False
+
+    @property
+    def revision(self) -> int:
+        return self._revision
+
+    def emit(
+        self,
+        kind: str,
+        *,
+        about: str,
+        name: str,
+        detail: str = "",
+        **data: str | int | bool | list[str],
+    ) -> None:
+        """Append an event of type `kind` about the object with id `about`."""
+        self._revision += 1
+        self._events.append(
+            Event(
+                revision=self._revision,
+                at=rfc3339(self._clock.wall_s()),
+                type=kind,
+                object=about,
+                name=name,
+                detail=detail,
+                data=data,
+            )
+        )
+        self._news.set()
+        self._news = asyncio.Event()
+
+    def close(self) -> None:
+        """End all streams after what they have not read yet."""
+        self._closed = True
+        self._news.set()
+
+    async def follow(self, since: int | None) -> AsyncIterator[Event]:
+        """Events after revision `since`, then new ones as they come; None: only new ones."""
+        at = self._revision if since is None else since
+        while True:
+            news = self._news
+            oldest = self._revision - len(self._events) + 1
+            if since is not None and at + 1 < oldest:
+                yield self._gap(at, oldest)
+                at = oldest - 1
+            since = at
+            for event in self._after(at):
+                at = event.revision
+                yield event
+            if at >= self._revision:
+                if self._closed:
+                    return
+                await news.wait()
+
+    def _after(self, revision: int) -> list[Event]:
+        missing = min(self._revision - revision, len(self._events))
+        return list(islice(reversed(self._events), max(missing, 0)))[::-1]
+
+    def _gap(self, at: int, oldest: int) -> Event:
+        return Event(
+            revision=oldest - 1,
+            at=rfc3339(self._clock.wall_s()),
+            type="events.lost",
+            object="host",
+            name="",
+            detail=f"events after revision {at} and before {oldest} are no longer kept",
+        )

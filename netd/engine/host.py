@@ -1,0 +1,99 @@
+"""The host itself: its facts, and the kernel objects that all networks share."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from netd.engine.parts import Parts
+from netd.model.condition import Condition
+from netd.model.network import Network
+from netd.plan.compile import host_objects
+from netd.plan.facts import ForeignChain
+from netd.plan.host import node_addresses
+from netd.plan.objects import HOST_OWNER, Object, Sysctl
+
+# Facts in the store: what sysctls were before netd set them, and who this node is.
+SYSCTL_BEFORE = "sysctl-before:"
+FORWARDING_BEFORE = SYSCTL_BEFORE + "net/ipv4/ip_forward"
+
+
+class Shared(msgspec.Struct, frozen=True):
+    """How the shared objects changed: what came, what is no longer needed."""
+
+    added: list[Object]
+    dropped: list[Object]
+
+
+class Host:
+    """Observes the host and keeps the shared objects in step with the networks."""
+
+    def __init__(self, parts: Parts, node_id: str, kept: Mapping[str, str]) -> None:
+        self._parts = parts
+        self.node_id = node_id
+        self._before = {k: v for k, v in kept.items() if k.startswith(SYSCTL_BEFORE)}
+
+    async def look(self) -> None:
+        """Observe the host anew; raise and clear conditions about it."""
+        parts = self._parts
+        parts.facts = await parts.kernel.facts()
+        parts.names.put_node(parts.settings.node, node_addresses(parts.facts))
+        dropping = [_foreign_chain(chain) for chain in parts.facts.foreign_chains]
+        needed = bool(parts.intent.desired.of(HOST_OWNER))
+        parts.conditions.replace(HOST_OWNER, "foreign-", dropping if needed else [])
+
+    def update(
+        self, networks: Iterable[Network], before: Mapping[str, str] | None = None
+    ) -> Shared:
+        """Recompute the shared objects for `networks`; return the difference."""
+        parts = self._parts
+        self._before.update(before or {})
+        old = {obj.key: obj for obj in parts.intent.desired.of(HOST_OWNER)}
+        guard = parts.settings.forward_guard and self._before.get(FORWARDING_BEFORE) == "0"
+        objects = host_objects(
+            networks,
+            parts.facts,
+            forward_guard=guard,
+            manage_forwarding=parts.settings.manage_forwarding,
+        )
+        # accept_ra of an uplink reads 2 as soon as netd has set it; it stays wanted.
+        keep = [obj for obj in old.values() if objects and isinstance(obj, Sysctl)]
+        new = {obj.key: obj for obj in [*keep, *objects]}
+        parts.intent.desired.put(HOST_OWNER, list(new.values()))
+        return Shared(
+            added=[obj for key, obj in new.items() if old.get(key) != obj],
+            dropped=[obj for key, obj in old.items() if key not in new],
+        )
+
+    def facts_to_keep(self, networks: Iterable[Network]) -> dict[str, str]:
+        """What the sysctls netd is about to set are now, for those not yet known."""
+        parts = self._parts
+        objects = host_objects(
+            networks,
+            parts.facts,
+            forward_guard=False,
+            manage_forwarding=parts.settings.manage_forwarding,
+        )
+        found = {}
+        for obj in objects:
+            if isinstance(obj, Sysctl) and SYSCTL_BEFORE + obj.name not in self._before:
+                found[SYSCTL_BEFORE + obj.name] = parts.facts.sysctls.get(obj.name, "")
+        return found
+
+
+def _foreign_chain(chain: ForeignChain) -> Condition:
+    remedy = "accept forwarded packets from and to nd-* links there"
+    if chain.hook:
+        remedy = f"set host.docker_user_hook = true (uses {chain.hook}), or {remedy}"
+    elif chain.program == "ufw":
+        remedy = "ufw route allow in on nd-+; ufw route allow out on nd-+ (or: " + remedy + ")"
+    elif chain.program == "firewalld":
+        remedy = "firewall-cmd --zone=trusted --add-interface=<bridge> (or: " + remedy + ")"
+    return Condition(
+        code=f"foreign-{chain.table.replace(' ', '-')}-{chain.chain}",
+        severity="error",
+        detail=(
+            f"chain {chain.chain} of table {chain.table} ({chain.program}) drops forwarded "
+            f"packets: {chain.verdict}; containers cannot reach the outside"
+        ),
+        remedy=remedy,
+    )

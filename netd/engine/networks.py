@@ -1,0 +1,141 @@
+"""Use cases on networks."""
+
+import asyncio
+import ipaddress
+import logging
+
+from netd.engine.failures import explain
+from netd.engine.host import Host
+from netd.engine.interfaces import Change
+from netd.engine.parts import Parts
+from netd.model.errors import Conflict
+from netd.model.names import check_labels, check_network_name
+from netd.model.network import Network, NetworkSpec, difference
+from netd.plan.addresses import Taken, ranges_in_use, ula_prefix, ula_subnets
+from netd.plan.compile import driver_of
+from netd.plan.context import Identity, Surroundings
+from netd.plan.diff import creation, removal
+from netd.plan.objects import HOST_OWNER
+
+log = logging.getLogger(__name__)
+
+
+class Networks:
+    """Create and delete. One at a time, because each new network must avoid all others."""
+
+    def __init__(self, parts: Parts, host: Host) -> None:
+        self._parts = parts
+        self._host = host
+        self._one_at_a_time = asyncio.Lock()
+
+    async def create(self, spec: NetworkSpec) -> tuple[Network, bool]:
+        """Make the network, or find that it exists: (network, whether it is new).
+
+        Raises `Invalid`, `Conflict` (another spec under this name, an overlapping subnet, a
+        foreign link in the way), `Exhausted`, `Unavailable`, `KernelFailure`.
+        """
+        check_network_name(spec.name)
+        check_labels(spec.labels)
+        parts = self._parts
+        async with self._one_at_a_time:
+            existing = parts.intent.find_network(spec.name)
+            if existing is not None:
+                field = difference(existing, spec)
+                if field is None:
+                    return existing, False
+                raise Conflict(
+                    f"network {spec.name!r} exists with another {field}: it has "
+                    f"{getattr(existing, field)!r}; choose another name or delete it first",
+                    field=field,
+                )
+            await self._host.look()
+            identity = Identity(id=parts.clock.new_id(), created_at=parts.now())
+            driver = driver_of(spec.driver)
+            network = driver.complete(spec, identity, self._surroundings())
+            await self._make(network)
+        parts.events.emit("network.created", about=network.id, name=network.name)
+        return network, True
+
+    async def delete(self, ref: str) -> None:
+        """Delete the network; nothing to do when there is none.
+
+        Raises `Conflict` naming the endpoints that use it.
+        """
+        parts = self._parts
+        async with self._one_at_a_time:
+            network = parts.intent.find_network(ref)
+            if network is None:
+                return
+            self._check_unused(network)
+            # Out of intent before the first await: no attach can begin from here on.
+            leases = self._leases_of(network)
+            objects = parts.intent.desired.of(network.id)
+            pools = parts.intent.remove_network(network)
+            with parts.busy.work_on(network.id), parts.busy.work_on(HOST_OWNER):
+                try:
+                    await parts.store.commit(
+                        Change(delete_networks=(network.id,), delete_leases=leases)
+                    )
+                except Exception:
+                    parts.intent.add_network(network, pools)
+                    raise
+                objects = objects + self._host.update(parts.intent.networks.values()).dropped
+                failures = await parts.kernel.apply(removal(objects, "network deleted"), {})
+            for failure in failures:
+                log.error("deleting network %s: %s", network.name, failure.text())
+        parts.conditions.forget(network.id)
+        parts.events.emit("network.deleted", about=network.id, name=network.name)
+
+    async def _make(self, network: Network) -> None:
+        parts = self._parts
+        with parts.busy.work_on(network.id), parts.busy.work_on(HOST_OWNER):
+            before = self._host.facts_to_keep([*parts.intent.networks.values(), network])
+            host = self._host.update([*parts.intent.networks.values(), network], before)
+            parts.intent.add_network(network)
+            objects = parts.intent.desired.of(network.id)
+            operations = creation([*host.added, *objects], "network created")
+            failures = await parts.kernel.apply(operations, {})
+            try:
+                if failures:
+                    raise explain(failures)
+                await parts.store.commit(Change(put_networks=(network,), put_facts=before))
+            except Exception:
+                failed = {failure.operation.object.key for failure in failures}
+                parts.intent.remove_network(network)
+                dropped = self._host.update(parts.intent.networks.values()).dropped
+                made = [obj for obj in [*objects, *dropped] if obj.key not in failed]
+                await parts.kernel.apply(removal(made, "network not created"), {})
+                raise
+
+    def _surroundings(self) -> Surroundings:
+        parts = self._parts
+        networks = tuple(parts.intent.networks.values())
+        taken = [
+            Taken(ipaddress.ip_network(subnet), f"network {network.name!r} ({subnet})")
+            for network in networks
+            for subnet in network.subnets
+        ]
+        taken += ranges_in_use(parts.facts, ())
+        settings = parts.settings
+        ipv6_pools = settings.ipv6_pools or (ula_subnets(str(ula_prefix(self._host.node_id))),)
+        return Surroundings(
+            facts=parts.facts,
+            networks=networks,
+            taken=taken,
+            ipv4_pools=settings.ipv4_pools,
+            ipv6_pools=ipv6_pools,
+        )
+
+    def _check_unused(self, network: Network) -> None:
+        users = [record.endpoint for record in self._parts.intent.of_network(network.id)]
+        if users:
+            names = ", ".join(f"{user.id} ({user.name or user.container_id})" for user in users[:5])
+            more = f" and {len(users) - 5} more" if len(users) > 5 else ""
+            raise Conflict(f"network {network.name!r} is used by endpoints {names}{more}")
+
+    def _leases_of(self, network: Network) -> tuple[tuple[str, str], ...]:
+        return tuple(
+            (network.id, str(address))
+            for pool in self._parts.intent.pools[network.id]
+            for address in pool.remembered()
+        )

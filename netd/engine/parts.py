@@ -1,0 +1,38 @@
+"""What all use cases share."""
+
+import dataclasses
+
+from netd.engine.busy import Busy
+from netd.engine.conditions import Conditions
+from netd.engine.events import EventLog
+from netd.engine.intent import Intent
+from netd.engine.interfaces import Clock, Kernel, Store
+from netd.engine.locks import KeyedLocks
+from netd.engine.names import NameTable
+from netd.engine.reaper import Reaper
+from netd.engine.settings import Settings
+from netd.engine.tasks import Tasks
+from netd.engine.times import rfc3339
+from netd.plan.facts import Facts
+
+
+@dataclasses.dataclass
+class Parts:
+    """The engine's shared state. `facts` is the last observation of the host."""
+
+    kernel: Kernel
+    store: Store
+    clock: Clock
+    settings: Settings
+    facts: Facts
+    intent: Intent
+    names: NameTable
+    events: EventLog
+    conditions: Conditions
+    busy: Busy
+    locks: KeyedLocks
+    tasks: Tasks
+    reaper: Reaper
+
+    def now(self) -> str:
+        return rfc3339(self.clock.wall_s())

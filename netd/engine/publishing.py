@@ -1,0 +1,78 @@
+"""Host ports of endpoints: claimed, kept from other programs, freed of stale flows."""
+
+from collections.abc import Sequence
+
+from netd.engine.intent import ports_of
+from netd.engine.interfaces import Kernel
+from netd.engine.ports import PortTable
+from netd.model.endpoint import EndpointRecord
+from netd.model.errors import Conflict
+from netd.model.network import Network
+from netd.plan.ports import HeldPort, check_ports, describe, families
+
+
+class Publishing:
+    """Claims are by endpoint. A published port is bound so that no program can take it;
+    a port that a host-mode endpoint declares is only looked at, since its program binds it.
+    """
+
+    def __init__(self, kernel: Kernel, table: PortTable) -> None:
+        self._kernel = kernel
+        self._table = table
+
+    def claim(self, record: EndpointRecord, network: Network) -> None:
+        """Take the endpoint's ports. Raises `Invalid` or `Conflict`, with none taken."""
+        endpoint = record.endpoint
+        if not endpoint.ports:
+            return
+        check_ports(endpoint.ports, families(endpoint.addresses))
+        self._take(ports_of(record), endpoint.id, network)
+
+    def release(self, record: EndpointRecord, network: Network) -> None:
+        self._drop(ports_of(record), network)
+
+    def replace(self, old: EndpointRecord, new: EndpointRecord, network: Network) -> None:
+        """Go from the old version's ports to the new one's; keep what both have."""
+        check_ports(new.endpoint.ports, families(new.endpoint.addresses))
+        before, after = ports_of(old), ports_of(new)
+        kept = set(before) & set(after)
+        self._take([port for port in after if port not in kept], new.endpoint.id, network)
+        self._drop([port for port in before if port not in kept], network)
+
+    def restore(self, record: EndpointRecord, network: Network) -> list[HeldPort]:
+        """Claim a loaded endpoint's ports; return those that a program took meanwhile."""
+        ports = ports_of(record)
+        self._table.claim(ports, record.endpoint.id)
+        if network.driver == "host" or not ports:
+            return []
+        return [port for port in ports if self._kernel.hold_ports([port])]
+
+    async def forget_flows(self, ports: Sequence[HeldPort]) -> None:
+        """Drop UDP flows to these ports that lead to where they led before."""
+        udp = [port for port in ports if port.protocol == "udp"]
+        if udp:
+            await self._kernel.flush_conntrack(udp)
+
+    def _take(self, ports: list[HeldPort], endpoint_id: str, network: Network) -> None:
+        if not ports:
+            return
+        for port in ports:
+            holder = self._table.holder(port, but=endpoint_id)
+            if holder is not None:
+                raise Conflict(f"{describe(port)} is taken by endpoint {holder}", field="ports")
+        if network.driver == "host":
+            taken = self._kernel.busy_ports(ports)
+        else:
+            taken = self._kernel.hold_ports(ports)
+        if taken:
+            raise Conflict(
+                f"{describe(taken[0])} is taken by a program of the host; "
+                f"`ss -lnp 'sport = :{taken[0].port}'` shows which",
+                field="ports",
+            )
+        self._table.claim(ports, endpoint_id)
+
+    def _drop(self, ports: list[HeldPort], network: Network) -> None:
+        self._table.release(ports)
+        if network.driver != "host" and ports:
+            self._kernel.release_ports(ports)

@@ -1,0 +1,239 @@
+"""Keeps the kernel as intent wants it.
+
+One pass: observe, compare, repair, look again. What still differs becomes a condition.
+Events only say that it is time for a pass. A pass leaves alone whatever a use case touched
+since it began to observe; the kernel runs calls in order, so what it then applies cannot
+undo a use case that comes after.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+import msgspec
+
+from netd.engine.endpoints import Endpoints
+from netd.engine.host import Host
+from netd.engine.interfaces import Observation, Scope
+from netd.engine.parts import Parts
+from netd.model.condition import Condition
+from netd.model.endpoint import EndpointRecord, Sandbox
+from netd.model.views import PlannedOperation, ReconcileReport
+from netd.plan.diff import diff
+from netd.plan.objects import HOST, HOST_OWNER, Object, State, Veth
+from netd.plan.operations import Failure, Operation
+
+log = logging.getLogger(__name__)
+
+SANDBOXES_PER_LOOK = 200  # bounds how long one look occupies the kernel thread
+_SOURCE = "drift-"
+
+
+class _Found(msgspec.Struct, frozen=True):
+    """What one look found: what to do, what is in the way, and whose namespace is gone."""
+
+    operations: list[Operation]
+    blocked: list[Object]
+    dead: list[str]
+    beyond: list[str]  # endpoints whose veth is missing but whose namespace was not looked at
+    sandboxes: dict[str, Sandbox]
+
+
+class Reconciler:
+    def __init__(self, parts: Parts, host: Host, endpoints: Endpoints) -> None:
+        self._parts = parts
+        self._host = host
+        self._endpoints = endpoints
+        self._one_at_a_time = asyncio.Lock()
+        self.drift = 0  # operations that the last look found to be needed
+        self.nsids: Mapping[int, frozenset[str]] = {}  # as in Observation, of the last look
+        self.retired = 0  # links marked for removal, at the last look
+        self.passes = 0
+        self.repaired = 0
+
+    async def plan(self) -> tuple[PlannedOperation, ...]:
+        """What a full pass would do now. Changes nothing."""
+        planned: list[PlannedOperation] = []
+        async with self._one_at_a_time:
+            for chunk in _chunks(list(self._parts.intent.records.values())):
+                found = await self._look(chunk)
+                known = set(planned)
+                planned += [op for op in map(_planned, found.operations) if op not in known]
+            self.drift = len(planned)
+        return tuple(planned)
+
+    async def full_pass(self) -> ReconcileReport:
+        """Look at everything and repair it."""
+        async with self._one_at_a_time:
+            await self._host.look()
+            reports = [
+                await self._pass(chunk)
+                for chunk in _chunks(list(self._parts.intent.records.values()))
+            ]
+        report = _merged(reports)
+        self.drift = len(report.failed)
+        return report
+
+    async def pass_over(self, endpoint_ids: Iterable[str]) -> ReconcileReport:
+        """Look at the host, and into the namespaces of these endpoints."""
+        records = self._parts.intent.records
+        async with self._one_at_a_time:
+            reports = [
+                await self._pass(chunk)
+                for chunk in _chunks([records[i] for i in endpoint_ids if i in records])
+            ]
+        report = _merged(reports)
+        self.drift = len(report.failed)
+        return report
+
+    async def _pass(self, records: Sequence[EndpointRecord]) -> ReconcileReport:
+        parts = self._parts
+        started_s = parts.clock.monotonic_s()
+        found = await self._look(records)
+        # No await between the end of the look and this call: see the module's docstring.
+        failures: list[Failure] = []
+        if found.operations:
+            failures = await parts.kernel.apply(found.operations, found.sandboxes)
+        self.passes += 1
+        self._report(found, failures, records)
+        swept = [i for i in found.dead if await self._endpoints.sweep(i, "its namespace is gone")]
+        failed = {failure.operation: failure.message for failure in failures}
+        done = [op for op in found.operations if op not in failed]
+        self.repaired += len(done)
+        report = ReconcileReport(
+            applied=tuple(map(_planned, done)),
+            failed=tuple(_planned(op, error) for op, error in failed.items()),
+            swept=tuple(swept),
+            duration_ms=round((parts.clock.monotonic_s() - started_s) * 1000, 3),
+        )
+        beyond = [parts.intent.records[i] for i in found.beyond if i in parts.intent.records]
+        return _merged([report, await self._pass(beyond)]) if beyond else report
+
+    async def _look(self, records: Sequence[EndpointRecord]) -> _Found:
+        parts = self._parts
+        with parts.busy.since_now() as mark:
+            sandboxes = {r.sandbox.key: r.sandbox for r in records if r.sandbox is not None}
+            wanted = self._wanted(sandboxes)
+            seen = await parts.kernel.observe(Scope(sandboxes=sandboxes, wanted=wanted))
+            skip = mark.touched()
+        self.nsids = seen.nsids
+        self.retired = seen.retired
+        dead = [
+            record.endpoint.id
+            for record in records
+            if record.sandbox is not None
+            and record.endpoint.id not in skip
+            and record.sandbox.key in seen.missing
+            and not _has_host_link(record, seen)
+        ]
+        # What intent wants now, not when the look began: deletions came in meanwhile.
+        wanted = self._wanted(sandboxes, without=seen.missing, but_not_of=set(dead))
+        blocked = [wanted[key] for key in seen.foreign if key in wanted]
+        in_the_way = {obj.key for obj in blocked}
+        operations = [
+            op
+            for op in diff(wanted, seen.state)
+            if op.object.owner not in skip
+            and op.object.key not in in_the_way
+            and op.object.link_key not in in_the_way
+        ]
+        beyond = [op.object.owner for op in operations if _reaches_beyond(op, sandboxes)]
+        operations = [op for op in operations if not _reaches_beyond(op, sandboxes)]
+        return _Found(operations, blocked, dead, beyond, sandboxes)
+
+    def _wanted(
+        self,
+        sandboxes: Collection[str],
+        *,
+        without: Collection[str] = (),
+        but_not_of: Collection[str] = (),
+    ) -> State:
+        return {
+            key: obj
+            for key, obj in self._parts.intent.desired.state.items()
+            if (obj.ns == HOST or (obj.ns in sandboxes and obj.ns not in without))
+            and obj.owner not in but_not_of
+        }
+
+    def _report(
+        self, found: _Found, failures: list[Failure], records: Sequence[EndpointRecord]
+    ) -> None:
+        """Turn what was found into log lines, events and conditions."""
+        parts = self._parts
+        failed = {failure.operation for failure in failures}
+        for op in found.operations:
+            if op not in failed:
+                log.info("repaired: %s (%s)", op.text(), op.reason)
+                parts.events.emit(
+                    "drift.repaired",
+                    about=op.object.owner,
+                    name=self._name_of(op.object.owner),
+                    detail=f"{op.text()} ({op.reason})",
+                    ns=op.object.ns,
+                )
+        troubles: dict[str, list[Condition]] = {}
+        for failure in failures:
+            log.error("cannot repair: %s", failure.text())
+            troubles.setdefault(failure.operation.object.owner, []).append(
+                self._condition("failed", failure.operation.object, failure.text())
+            )
+        for obj in found.blocked:
+            detail = f"an object that is not netd's is in the place of: {obj.text()}"
+            troubles.setdefault(obj.owner, []).append(self._condition("foreign", obj, detail))
+        looked_at = {record.endpoint.id for record in records}
+        looked_at |= {HOST_OWNER, *parts.intent.networks}
+        for owner in (parts.conditions.having(_SOURCE) & looked_at) | troubles.keys():
+            parts.conditions.replace(owner, _SOURCE, troubles.get(owner, []))
+
+    def _condition(self, kind: str, obj: Object, detail: str) -> Condition:
+        code = f"{_SOURCE}{kind}-{type(obj).__name__.lower()}-{'-'.join(obj.key[2:])}"
+        return Condition(
+            code=code,
+            severity="error",
+            detail=detail,
+            remedy="remove what is in the way, or run `netctl reconcile` and read its errors",
+            since=self._parts.now(),
+        )
+
+    def _name_of(self, owner: str) -> str:
+        intent = self._parts.intent
+        if owner in intent.records:
+            return intent.records[owner].endpoint.name
+        network = intent.networks.get(owner)
+        return network.name if network else ""
+
+
+def _has_host_link(record: EndpointRecord, seen: Observation) -> bool:
+    """Whether the endpoint's veth is there: then its namespace lives on, without its path."""
+    name = record.endpoint.host_ifname
+    return bool(name) and (HOST, "link", name) in seen.state
+
+
+def _reaches_beyond(op: Operation, sandboxes: Collection[str]) -> bool:
+    obj = op.object
+    return op.verb == "add" and isinstance(obj, Veth) and obj.peer_ns not in sandboxes
+
+
+def _planned(op: Operation, error: str = "") -> PlannedOperation:
+    return PlannedOperation(
+        verb=op.verb,
+        object=op.object.text(),
+        ns=op.object.ns,
+        owner=op.object.owner,
+        reason=op.reason,
+        error=error,
+    )
+
+
+def _chunks(records: list[EndpointRecord]) -> list[list[EndpointRecord]]:
+    size = SANDBOXES_PER_LOOK
+    return [records[at : at + size] for at in range(0, len(records), size)] or [[]]
+
+
+def _merged(reports: list[ReconcileReport]) -> ReconcileReport:
+    return ReconcileReport(
+        applied=tuple(op for report in reports for op in report.applied),
+        failed=tuple(op for report in reports for op in report.failed),
+        swept=tuple(i for report in reports for i in report.swept),
+        duration_ms=round(sum(report.duration_ms for report in reports), 3),
+    )

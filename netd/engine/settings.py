@@ -1,0 +1,20 @@
+"""What the configuration says to the engine."""
+
+import msgspec
+
+from netd.plan.addresses import Pool
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """`ipv6_pools` empty means a /48 derived from the node's id. Times are in seconds."""
+
+    node: str
+    version: str
+    zone: str = "netd.internal"
+    quarantine_s: float = 60.0
+    ipv4_pools: tuple[Pool, ...] = (Pool("10.192.0.0/11", 20),)
+    ipv6_pools: tuple[Pool, ...] = ()
+    forward_guard: bool = True
+    manage_forwarding: bool = True
+    interval_s: float = 30.0
+    debounce_s: float = 0.05

@@ -1,0 +1,150 @@
+"""Subnets, gateways and MAC addresses: parsing, choosing, deriving."""
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+import msgspec
+
+from netd.model.errors import Conflict, Exhausted, Invalid
+from netd.plan.facts import Facts
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
+
+
+class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A range that subnets of `prefix` bits are cut from when a network names none."""
+
+    base: str
+    prefix: int
+
+    def subnets(self) -> Iterable[IPNetwork]:
+        return ipaddress.ip_network(self.base).subnets(new_prefix=self.prefix)
+
+
+class Taken(msgspec.Struct, frozen=True):
+    """A range that a new subnet must not overlap, and what takes it, in words."""
+
+    subnet: IPNetwork
+    by: str
+
+
+def parse_subnet(text: str, field: str) -> IPNetwork:
+    """Read a subnet in CIDR form. Raises `Invalid` naming the nearest right form."""
+    try:
+        subnet = ipaddress.ip_network(text)
+    except ValueError:
+        try:
+            meant = ipaddress.ip_network(text, strict=False)
+        except ValueError:
+            raise Invalid(
+                f"{text!r} is not a subnet; write one like 10.20.0.0/24 or fd20::/64", field=field
+            ) from None
+        raise Invalid(f"{text!r} has host bits set; write {meant}", field=field) from None
+    if "/" not in text:
+        raise Invalid(f"{text!r} has no prefix length; write {text}/24, for example", field=field)
+    if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or subnet.is_unspecified:
+        raise Invalid(f"{subnet} cannot be used for containers", field=field)
+    if subnet.num_addresses < 4:
+        raise Invalid(f"{subnet} has no room for a gateway and a container", field=field)
+    return subnet
+
+
+def parse_address(text: str, field: str) -> IPAddress:
+    """Read an address, with or without a prefix length. Raises `Invalid`."""
+    try:
+        return ipaddress.ip_address(text.partition("/")[0])
+    except ValueError:
+        raise Invalid(f"{text!r} is not an IP address", field=field) from None
+
+
+def parse_mac(text: str, field: str) -> str:
+    """Read a unicast MAC address; return it in lower case. Raises `Invalid`."""
+    mac = text.lower().replace("-", ":")
+    if not _MAC.match(mac) or int(mac[:2], 16) & 1 or mac == "00:00:00:00:00:00":
+        raise Invalid(f"{text!r} is not a unicast MAC address like 02:00:5e:10:00:01", field=field)
+    return mac
+
+
+def derive_mac(network: str, address: IPAddress) -> str:
+    """The MAC address of `address` on `network`: locally administered, always the same.
+
+    An IPv4 address is contained whole, so two addresses of one network never share a MAC.
+    """
+    salt = hashlib.sha256(network.encode()).digest()
+    if isinstance(address, IPv4Address):
+        tail = salt[:1] + address.packed
+    else:
+        tail = hashlib.sha256(salt + address.packed).digest()[:5]
+    return "0e:" + tail.hex(":")
+
+
+def ula_prefix(seed: str) -> IPv6Network:
+    """A unique local /48 (RFC 4193) that depends on `seed` only."""
+    digest = hashlib.sha256(seed.encode()).digest()
+    return IPv6Network((b"\xfd" + digest[:5] + bytes(10), 48))
+
+
+def ula_subnets(prefix: str) -> Pool:
+    """The pool that IPv6 subnets of the /48 `prefix` are cut from."""
+    return Pool(prefix, 64)
+
+
+def ranges_in_use(facts: Facts, own_links: Iterable[str]) -> list[Taken]:
+    """What of the host a new subnet must not overlap: routes, addresses, name servers.
+
+    Default routes are left out, since they cover everything, and so is what is reached by
+    netd's own links.
+    """
+    mine = {link.name for link in facts.links if link.ours} | set(own_links)
+    taken = []
+    for route in facts.routes:
+        subnet = ipaddress.ip_network(route.destination)
+        if subnet.prefixlen and route.link not in mine:
+            by = f"the host's route {subnet}" + (f" dev {route.link}" if route.link else "")
+            taken.append(Taken(subnet, by))
+    for address in facts.addresses:
+        if address.link not in mine and address.scope == "global":
+            interface = ipaddress.ip_interface(address.address)
+            taken.append(Taken(interface.network, f"the address {interface} of {address.link}"))
+    for server in facts.nameservers:
+        subnet = ipaddress.ip_network(server)
+        if not subnet.is_loopback:
+            taken.append(Taken(subnet, f"the name server {server}"))
+    return taken
+
+
+def check_free(subnet: IPNetwork, taken: Iterable[Taken], field: str) -> None:
+    """Raise `Conflict` when `subnet` overlaps something that is taken."""
+    for other in taken:
+        if _overlap(subnet, other.subnet):
+            raise Conflict(f"{subnet} overlaps {other.by}", field=field)
+
+
+def choose_subnet(pools: Sequence[Pool], taken: Sequence[Taken]) -> IPNetwork:
+    """The first subnet of the pools that overlaps nothing. Raises `Exhausted`."""
+    for pool in pools:
+        base = ipaddress.ip_network(pool.base)
+        near = [other for other in taken if _overlap(base, other.subnet)]
+        for subnet in pool.subnets():
+            if not any(_overlap(subnet, other.subnet) for other in near):
+                return subnet
+    bases = ", ".join(f"{pool.base} in /{pool.prefix}" for pool in pools)
+    raise Exhausted(
+        f"no free subnet is left in {bases}; give one with `subnets`, or add a pool in "
+        "networks.ipv4_pools or networks.ipv6_pools of the configuration",
+        field="subnets",
+    )
+
+
+def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
+    if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
+        return one.overlaps(other)
+    if isinstance(one, IPv6Network) and isinstance(other, IPv6Network):
+        return one.overlaps(other)
+    return False

@@ -1,0 +1,97 @@
+"""Driver `bridge`: one Linux bridge on this host, with a gateway on it.
+
+Containers hang on the bridge by veth pairs. What leaves the network is masqueraded; what
+other networks or the outside begin does not come in, except through published ports.
+"""
+
+import ipaddress
+
+from netd.model.endpoint import EndpointRecord
+from netd.model.names import bridge_name, veth_name
+from netd.model.network import Network, NetworkSpec
+from netd.plan.addresses import derive_mac
+from netd.plan.context import Identity, Surroundings
+from netd.plan.firewall import network_elements
+from netd.plan.interior import addresses_and_routes
+from netd.plan.objects import Address, Bridge, Loopback, Object, Route, Veth, VethPeer
+from netd.plan.ports import port_elements
+from netd.plan.shaping import shaping_objects
+from netd.plan.subnets import check_options, refuse, settle_gateways, settle_mtu, settle_subnets
+
+_CONNECTED_METRIC_IPV6 = 256  # IP6_RT_PRIO_ADDRCONF, include/uapi/linux/ipv6_route.h
+PORTS_MAX = 1023  # BR_PORT_BITS is 10 and port 0 is not used: net/bridge/br_private.h
+
+_OPTIONS: dict[str, type] = {"masquerade": bool}
+
+
+def complete(spec: NetworkSpec, identity: Identity, around: Surroundings) -> Network:
+    """The network with everything filled in that `spec` leaves open."""
+    refuse(spec, "vni", "parent", "encrypted")
+    check_options(spec, _OPTIONS)
+    subnets = settle_subnets(spec, around)
+    uplinks = around.facts.uplinks()
+    return Network(
+        id=identity.id,
+        name=spec.name,
+        driver=spec.driver,
+        subnets=tuple(map(str, subnets)),
+        gateways=settle_gateways(spec, subnets),
+        internal=spec.internal,
+        isolated=spec.isolated,
+        mtu=settle_mtu(spec, uplinks[0].mtu if uplinks else 1500, subnets),
+        labels=spec.labels,
+        options=spec.options,
+        created_at=identity.created_at,
+    )
+
+
+def host_ifname(_network: Network, endpoint_id: str) -> str:
+    return veth_name(endpoint_id)
+
+
+def network_objects(network: Network) -> list[Object]:
+    """The bridge, its gateway addresses and its part of the firewall's sets."""
+    bridge = bridge_name(network.name)
+    objects: list[Object] = [
+        Bridge(
+            owner=network.id,
+            name=bridge,
+            mac=derive_mac(network.name, ipaddress.ip_address(network.gateways[0])),
+            mtu=network.mtu,
+            route_localnet=not network.internal,
+        )
+    ]
+    for subnet, gateway in zip(network.subnets, network.gateways, strict=True):
+        prefix = subnet.partition("/")[2]
+        objects.append(Address(owner=network.id, link=bridge, address=f"{gateway}/{prefix}"))
+        # The kernel makes this route with the address; it is here to be missed when deleted.
+        metric = _CONNECTED_METRIC_IPV6 if ":" in subnet else None
+        objects.append(Route(owner=network.id, destination=subnet, link=bridge, metric=metric))
+    return objects + list(network_elements(network, bridge))
+
+
+def endpoint_objects(network: Network, record: EndpointRecord) -> list[Object]:
+    """The veth pair, what is inside the container, published ports and limits."""
+    endpoint = record.endpoint
+    assert record.sandbox is not None
+    ns = record.sandbox.key
+    return [
+        Veth(
+            owner=endpoint.id,
+            name=endpoint.host_ifname,
+            mtu=endpoint.mtu,
+            master=bridge_name(network.name),
+            peer_ns=ns,
+            peer_name=endpoint.ifname,
+            peer_mac=endpoint.mac,
+        ),
+        VethPeer(
+            ns=ns, owner=endpoint.id, name=endpoint.ifname, mac=endpoint.mac, mtu=endpoint.mtu
+        ),
+        Loopback(ns=ns),
+        *addresses_and_routes(network, record),
+        *port_elements(endpoint),
+        *shaping_objects(
+            endpoint.id, endpoint.host_ifname, endpoint.bandwidth, endpoint.mtu or 1500
+        ),
+    ]

@@ -1,0 +1,26 @@
+"""What the drivers are given besides the network's specification."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from netd.model.network import Network
+from netd.plan.addresses import Pool, Taken
+from netd.plan.facts import Facts
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """The host and the other networks, at the time a network is made."""
+
+    facts: Facts
+    networks: Sequence[Network]
+    taken: Sequence[Taken]
+    ipv4_pools: Sequence[Pool]
+    ipv6_pools: Sequence[Pool]
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine gives a new network: neither is the driver's business."""
+
+    id: str
+    created_at: str

@@ -1,0 +1,60 @@
+"""What every driver with addresses sets up inside the container's namespace."""
+
+import ipaddress
+
+from netd.model.endpoint import EndpointRecord
+from netd.model.network import Network
+from netd.plan.objects import Address, Object, Route, Rule
+
+# Routing tables of single endpoints: far from what people and other programs number.
+_TABLE_BASE = 0x6E00_0000
+_RULE_PRIORITY = 110
+
+
+def addresses_and_routes(network: Network, record: EndpointRecord) -> list[Object]:
+    """The endpoint's addresses and, where the network leads outside, its routes.
+
+    One endpoint of a container has the default route. Others get a routing table of their
+    own, so that what arrives by their network (for a published port, say) is also answered
+    by it.
+    """
+    endpoint = record.endpoint
+    ns = record.sandbox.key if record.sandbox else ""
+    objects: list[Object] = [
+        Address(ns=ns, owner=endpoint.id, link=endpoint.ifname, address=text)
+        for text in endpoint.addresses
+    ]
+    if network.internal:
+        return objects
+    for gateway in endpoint.gateways:
+        version = ipaddress.ip_address(gateway).version
+        if endpoint.default_route:
+            objects.append(_default(record, ns, gateway, version, table=254))
+            continue
+        table = _TABLE_BASE | int(endpoint.id[:6], 16)
+        for text in endpoint.addresses:
+            address = ipaddress.ip_interface(text).ip
+            if address.version == version:
+                objects.append(_default(record, ns, gateway, version, table))
+                objects.append(
+                    Rule(
+                        ns=ns,
+                        owner=endpoint.id,
+                        source=f"{address}/{address.max_prefixlen}",
+                        table=table,
+                        priority=_RULE_PRIORITY,
+                        link=endpoint.ifname,
+                    )
+                )
+    return objects
+
+
+def _default(record: EndpointRecord, ns: str, gateway: str, version: int, table: int) -> Route:
+    return Route(
+        ns=ns,
+        owner=record.endpoint.id,
+        destination="0.0.0.0/0" if version == 4 else "::/0",
+        link=record.endpoint.ifname,
+        gateway=gateway,
+        table=table,
+    )

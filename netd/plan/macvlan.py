@@ -1,0 +1,171 @@
+"""Drivers `macvlan` and `ipvlan`: containers directly on the segment of a host's link.
+
+With the option `shim` the host gets a link of its own on the parent, because the kernel does
+not pass packets between a parent and its macvlan children.
+"""
+
+import ipaddress
+
+from netd.model.endpoint import EndpointRecord
+from netd.model.errors import Conflict, Exhausted, Invalid, Unavailable
+from netd.model.names import check_ifname, shim_name
+from netd.model.network import Network, NetworkSpec
+from netd.plan.addresses import IPNetwork, derive_mac
+from netd.plan.context import Identity, Surroundings
+from netd.plan.interior import addresses_and_routes
+from netd.plan.objects import Address, Loopback, Macvlan, Object, Route
+from netd.plan.subnets import check_options, refuse, settle_gateways, settle_mtu, settle_subnets
+
+_MODES = {"macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
+_OPTIONS: dict[str, type] = {"mode": str, "shim": bool}
+
+
+def complete(spec: NetworkSpec, identity: Identity, around: Surroundings) -> Network:
+    """The network with everything filled in that `spec` leaves open.
+
+    Without `gateways` there are none: nobody knows which router is on the parent's segment.
+    """
+    refuse(spec, "vni", "encrypted", "internal")
+    check_options(spec, _OPTIONS)
+    _check_mode(spec)
+    parent_mtu, parent = _settle_parent(spec, around)
+    subnets = settle_subnets(spec, around)
+    _check_room(spec, subnets)
+    return Network(
+        id=identity.id,
+        name=spec.name,
+        driver=spec.driver,
+        subnets=tuple(map(str, subnets)),
+        gateways=settle_gateways(spec, subnets) if spec.gateways else (),
+        isolated=spec.isolated,
+        mtu=settle_mtu(spec, parent_mtu, subnets),
+        parent=parent,
+        labels=spec.labels,
+        options=spec.options,
+        created_at=identity.created_at,
+    )
+
+
+def host_ifname(_network: Network, _endpoint_id: str) -> str:
+    return ""
+
+
+def network_objects(network: Network) -> list[Object]:
+    """Nothing, or the shim with an address of its own."""
+    if not network.options.get("shim"):
+        return []
+    shim = shim_name(network.name)
+    addresses = shim_addresses(network)
+    objects: list[Object] = [
+        _link(network, ns="", owner=network.id, name=shim, address=addresses[0])
+    ]
+    objects += [
+        Address(owner=network.id, link=shim, address=f"{address}/{address.max_prefixlen}")
+        for address in map(ipaddress.ip_address, addresses)
+    ]
+    return objects
+
+
+def endpoint_objects(network: Network, record: EndpointRecord) -> list[Object]:
+    """The link in the container and, with a shim, the host's routes to it."""
+    endpoint = record.endpoint
+    assert record.sandbox is not None
+    ns = record.sandbox.key
+    link = _link(network, ns=ns, owner=endpoint.id, name=endpoint.ifname, mac=endpoint.mac or None)
+    objects = [
+        link,
+        Loopback(ns=ns),
+        *addresses_and_routes(network, record),
+    ]
+    if network.options.get("shim"):
+        for address in (ipaddress.ip_interface(text).ip for text in endpoint.addresses):
+            source = next(
+                shim
+                for shim in shim_addresses(network)
+                if ipaddress.ip_address(shim).version == address.version
+            )
+            objects.append(
+                Route(
+                    owner=endpoint.id,
+                    destination=f"{address}/{address.max_prefixlen}",
+                    link=shim_name(network.name),
+                    source=source,
+                )
+            )
+    return objects
+
+
+def shim_addresses(network: Network) -> tuple[str, ...]:
+    """The shim's address in each subnet: the first that is not the gateway."""
+    found = []
+    for subnet in map(ipaddress.ip_network, network.subnets):
+        first = subnet.network_address + 1
+        found.append(str(first + 1 if str(first) in network.gateways else first))
+    return tuple(found)
+
+
+def _link(
+    network: Network,
+    *,
+    ns: str,
+    owner: str,
+    name: str,
+    mac: str | None = None,
+    address: str | None = None,
+) -> Macvlan:
+    if address is not None and network.driver == "macvlan":
+        mac = derive_mac(network.name, ipaddress.ip_address(address))
+    return Macvlan(
+        ns=ns,
+        owner=owner,
+        name=name,
+        kind="ipvlan" if network.driver == "ipvlan" else "macvlan",
+        parent=network.parent or "",
+        mode=str(network.options.get("mode", _MODES[network.driver][0])),
+        mac=mac if network.driver == "macvlan" else None,
+        mtu=network.mtu,
+    )
+
+
+def _check_mode(spec: NetworkSpec) -> None:
+    modes = _MODES[spec.driver]
+    mode = spec.options.get("mode", modes[0])
+    if mode not in modes:
+        known = ", ".join(modes)
+        raise Invalid(f"mode {mode!r}: {spec.driver} has {known}", field="options.mode")
+
+
+def _settle_parent(spec: NetworkSpec, around: Surroundings) -> tuple[int, str]:
+    facts = around.facts
+    if spec.driver not in facts.capabilities:
+        raise Unavailable(f"this kernel has no {spec.driver}", field="driver")
+    if spec.parent is None:
+        uplinks = facts.uplinks()
+        if not uplinks:
+            raise Invalid("the host has no default route; name the parent link", field="parent")
+        parent = uplinks[0].name
+    else:
+        check_ifname(spec.parent, "parent")
+        parent = spec.parent
+    link = facts.link(parent)
+    if link is None:
+        raise Invalid(f"the host has no link {parent!r}", field="parent")
+    if link.wireless and spec.driver == "macvlan":
+        raise Invalid(
+            f"{parent} is wireless: an access point accepts one MAC address per station; "
+            "use driver ipvlan or bridge",
+            field="parent",
+        )
+    for other in around.networks:
+        if other.parent == parent and {other.driver, spec.driver} == {"macvlan", "ipvlan"}:
+            raise Conflict(
+                f"{parent} is the parent of the {other.driver} network {other.name!r}; the kernel "
+                "puts macvlan and ipvlan not on the same link",
+                field="parent",
+            )
+    return link.mtu, parent
+
+
+def _check_room(spec: NetworkSpec, subnets: tuple[IPNetwork, ...]) -> None:
+    if spec.options.get("shim") and any(subnet.num_addresses < 8 for subnet in subnets):
+        raise Exhausted("a shim needs a subnet of at least 8 addresses", field="subnets")
