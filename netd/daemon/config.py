@@ -109,11 +109,12 @@ def _tables() -> dict[str, type[msgspec.Struct]]:
 def _read(file: Path) -> Values:
     try:
         text = file.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
     except OSError as error:
         raise ConfigError(file, None, "", f"cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(file, None, "", "is not UTF-8") from None
+    try:
+        values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         at = _AT_LINE.search(str(error))
         line = int(at[1] or len(text.splitlines())) if at else None
