@@ -169,7 +169,7 @@ def test_the_service_speaks_the_managers_protocol() -> None:
     service = section("netd.service", "Service")
     assert service["Type"] == ["notify"]
     assert service["WatchdogSec"] == ["30s"]
-    assert section("netd.socket", "Socket")["FileDescriptorName"] == ["api"]
+    assert section("netd.socket", "Socket")["FileDescriptorName"] == ["netd.socket"]
 
 
 def test_bridged_packets_are_not_sent_through_the_ip_firewall() -> None:
