@@ -148,7 +148,7 @@ class Nftables:
         if not error:
             return None
         match operation.verb, _errno(error):
-            case ("delete" | "retire"), errno.ENOENT:
+            case (("delete" | "retire"), errno.ENOENT):
                 return None
             case "add", errno.EEXIST:
                 _, error = self._run(_commands(_steps(operation, verb="change")))
@@ -232,6 +232,10 @@ def _fields(types: tuple[str, ...], value: Any) -> tuple[str, ...]:
 def _field(kind: str, value: Any) -> str:
     if kind == "inet_proto":
         return _PROTOCOLS.get(value, str(value))
+    if kind.endswith("_prefix"):
+        if isinstance(value, dict):
+            value = "{addr}/{len}".format(**value["prefix"])
+        return str(ipaddress.ip_network(value))
     text = str(value)
     if kind == "ipv6_addr" and "." in text:  # glibc writes ::ffff:1.2.3.4, Python does not
         return str(ipaddress.IPv6Address(text))

@@ -29,7 +29,10 @@ _IFNAME = re.compile(r"[!#-)+-.0-\[\]-~]{1,15}\Z")  # ASCII without space " * / 
 
 
 class SetSpec(msgspec.Struct, frozen=True):
-    """A set or, with a value, a map: nft data types of its key and value, most elements."""
+    """A set or, with a value, a map: nft data types of its key and value, most elements.
+
+    The types `ipv4_prefix` and `ipv6_prefix` are addresses of which an element has a range.
+    """
 
     key: tuple[str, ...]
     value: tuple[str, ...] = ()
@@ -43,6 +46,8 @@ _SERVICE = ("inet_proto", "inet_service")
 SETS: Final[dict[str, SetSpec]] = {
     "bridges": SetSpec(("ifname",)),
     "intra": SetSpec(("ifname", "ifname")),  # each bridge with itself
+    "local4": SetSpec(("ipv4_prefix", "ifname")),  # each subnet on its bridge
+    "local6": SetSpec(("ipv6_prefix", "ifname")),
     "isolated": SetSpec(("ifname",)),
     "internal": SetSpec(("ifname",)),
     "masqueraded": SetSpec(("ifname",)),
@@ -69,8 +74,11 @@ _CHAINS = """
 		fib daddr type local jump publish
 	}
 
+	# Answers to ::1 that come by a bridge are not delivered, so ::1 is left alone: refused at
+	# once, a client goes on to 127.0.0.1.
 	chain nat_output {
 		type nat hook output priority -100; policy accept;
+		ip6 daddr ::1 return
 		fib daddr type local jump publish
 	}
 
@@ -87,12 +95,13 @@ _CHAINS = """
 	}
 
 	# Sources are kept but where the answer would not come back through the host: a container
-	# that reaches its own network by a published port, and the host's loopback addresses.
+	# that reaches its own network by a published port, and the host's loopback addresses. The
+	# former is told by address, as frames that br_netfilter translates have no iifname here.
 	chain nat_postrouting {
 		type nat hook postrouting priority 100; policy accept;
-		iifname . oifname @intra ct status dnat masquerade
+		ct status dnat ip saddr . oifname @local4 masquerade
+		ct status dnat ip6 saddr . oifname @local6 masquerade
 		oifname @bridges ip saddr 127.0.0.0/8 masquerade
-		oifname @bridges ip6 saddr ::1 masquerade
 		iifname @masqueraded oifname != @bridges masquerade
 	}
 
@@ -136,6 +145,10 @@ def network_elements(network: Network, bridge: str) -> list[SetElement]:
         return SetElement(owner=network.id, set_name=set_name, element=element)
 
     elements = [member("bridges", bridge), member("intra", bridge, bridge)]
+    elements += [
+        member("local6" if ":" in subnet else "local4", subnet, bridge)
+        for subnet in network.subnets
+    ]
     if network.isolated:
         elements.append(member("isolated", bridge))
     if network.internal:
@@ -171,8 +184,11 @@ def element_text(element: SetElement) -> str:
 
 def _declaration(name: str, spec: SetSpec) -> str:
     kind = "map" if spec.value else "set"
-    value = f" : {' . '.join(spec.value)}" if spec.value else ""
-    return f"\t{kind} {name} {{ type {' . '.join(spec.key)}{value}; size {spec.size}; }}\n"
+    types = " . ".join(spec.key).replace("_prefix", "_addr")
+    flags = " flags interval;" if "_prefix" in str(spec.key) else ""
+    if spec.value:
+        types += f" : {' . '.join(spec.value)}"
+    return f"\t{kind} {name} {{ type {types};{flags} size {spec.size}; }}\n"
 
 
 def _spec(element: SetElement) -> SetSpec:
@@ -197,6 +213,10 @@ def _literal(kind: str, value: str) -> str:
                 return str(ipaddress.IPv4Address(value))
             case "ipv6_addr" if "%" not in value:
                 return str(ipaddress.IPv6Address(value))
+            case "ipv4_prefix":
+                return str(ipaddress.IPv4Network(value))
+            case "ipv6_prefix" if "%" not in value:
+                return str(ipaddress.IPv6Network(value))
             case "inet_proto" if value in ("tcp", "udp", "sctp"):
                 return value
             case "inet_proto" if value.isdecimal() and int(value) < 256:

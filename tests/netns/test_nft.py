@@ -16,7 +16,10 @@ from netd.plan.operations import Operation, Verb
 from tests.netns.conftest import run
 
 RULES = ruleset(forward_guard=True)
-BLUE = network_elements(Network(id="b" * 16, name="blue", driver="bridge"), "nd-blue")
+BLUE = network_elements(
+    Network(id="b" * 16, name="blue", driver="bridge", subnets=("10.20.0.0/20", "fd00:1::/64")),
+    "nd-blue",
+)
 
 
 @pytest.fixture
@@ -48,6 +51,7 @@ def loaded(nft: Nftables) -> str:
 
 EVERY_KIND = [
     *BLUE,
+    SetElement(owner="b1", set_name="local4", element=("10.9.9.9/32", "nd-one")),
     SetElement(owner="host", set_name="internal", element=("nd+a.b@c_d-e",)),
     SetElement(
         owner="e1",
@@ -59,9 +63,7 @@ EVERY_KIND = [
     SetElement(
         owner="e-2", set_name="ports6", element=("2001:db8::1", "sctp", "1"), value=("fd00::2", "2")
     ),
-    SetElement(
-        owner="e1", set_name="ports6_any", element=("tcp", "65535"), value=("fd00::2", "1")
-    ),
+    SetElement(owner="e1", set_name="ports6_any", element=("tcp", "65535"), value=("fd00::2", "1")),
 ]
 
 
