@@ -103,10 +103,10 @@ def tbf_creation(index: int, shaper: Shaper) -> Message:
     # With a link layer given, the kernel wants no table of transmission times.
     spec = RATESPEC.pack(0, TC_LINKLAYER_ETHERNET, 0, 0, 0, min(rate, U32_MAX))
     parameters = TBF_QOPT.pack(spec, bytes(RATESPEC.size), _limit_bytes(shaper), 0, 0)
-    options = _attribute(TCA_TBF_PARMS, parameters)
-    options += _attribute(TCA_TBF_BURST, U32.pack(shaper.burst_bytes))
+    options = attribute(TCA_TBF_PARMS, parameters)
+    options += attribute(TCA_TBF_BURST, U32.pack(shaper.burst_bytes))
     if rate > U32_MAX:
-        options += _attribute(TCA_TBF_RATE64, U64.pack(rate))
+        options += attribute(TCA_TBF_RATE64, U64.pack(rate))
     payload = _payload(index, TBF_HANDLE, TC_H_ROOT, 0, "tbf", options)
     return Message(RTM_NEWQDISC, NLM_F_CREATE, payload)
 
@@ -130,11 +130,11 @@ def ingress_deletion(index: int) -> Message:
 def redirect_creation(index: int, target: int) -> Message:
     """Pass all that a link receives through `target`. Twice is two filters."""
     mirred = MIRRED.pack(0, 0, TC_ACT_STOLEN, 0, 0, TCA_EGRESS_REDIR, target)
-    action = _attribute(TCA_ACT_KIND, b"mirred\0")
-    action += _attribute(TCA_ACT_OPTIONS, _attribute(TCA_MIRRED_PARMS, mirred))
+    action = attribute(TCA_ACT_KIND, b"mirred\0")
+    action += attribute(TCA_ACT_OPTIONS, attribute(TCA_MIRRED_PARMS, mirred))
     # One key with an empty mask matches all; not every kernel has the matchall classifier.
     selector = U32_SEL.pack(TC_U32_TERMINAL, 0, 1, 0, 0, 0, 0, 0) + U32_KEY.pack(0, 0, 0, 0)
-    options = _attribute(TCA_U32_SEL, selector) + _attribute(TCA_U32_ACT, _attribute(1, action))
+    options = attribute(TCA_U32_SEL, selector) + attribute(TCA_U32_ACT, attribute(1, action))
     payload = _payload(index, 0, TC_H_MIN_INGRESS, FILTER_INFO, "u32", options)
     return Message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, payload)
 
@@ -196,9 +196,10 @@ def _payload(
     index: int, handle: int, parent: int, info: int, kind: str, options: bytes = b""
 ) -> bytes:
     header = TCMSG.pack(socket.AF_UNSPEC, index, handle, parent, info)
-    header += _attribute(TCA_KIND, kind.encode() + b"\0")
-    return header + _attribute(TCA_OPTIONS, options) if options else header
+    header += attribute(TCA_KIND, kind.encode() + b"\0")
+    return header + attribute(TCA_OPTIONS, options) if options else header
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """A netlink attribute, padded to 4 bytes."""
     return NLATTR.pack(4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
