@@ -6,9 +6,10 @@ import fcntl
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from netd.kernel.netlink import NetlinkSocket
 from netd.kernel.rtnl_decode import LINKS
@@ -24,6 +25,17 @@ _START_TIME_FIELD = 22  # of /proc/PID/stat, counted from 1: proc_pid_stat(5)
 
 # os.setns() exists from Python 3.12 on.
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class OpenNamespace(NamedTuple):
+    """A namespace held open. It cannot vanish before `close`: be quick."""
+
+    descriptor: int
+    socket: NetlinkSocket
+
+    def close(self) -> None:
+        self.socket.close()
+        os.close(self.descriptor)
 
 
 class Namespaces:
@@ -80,27 +92,32 @@ class Namespaces:
         finally:
             os.close(namespace)
 
-    @contextmanager
-    def sandbox(self, sandbox: Sandbox) -> Iterator[tuple[int, NetlinkSocket] | None]:
-        """The sandbox's descriptor and a socket inside, or None when it is no more.
+    def open(self, sandbox: Sandbox) -> "OpenNamespace | None":
+        """The sandbox, to work in, or None when it is no more.
 
         It is no more, too, when something else is at its path by now.
         """
-        namespace = self._reopen(sandbox)
-        if namespace is None:
-            yield None
-            return
+        descriptor = self._reopen(sandbox)
+        if descriptor is None:
+            return None
         try:
-            with self.socket(namespace) as socket:
-                cookie = socket.namespace_cookie()
-                yield (namespace, socket) if cookie == sandbox.cookie else None
-        finally:
-            os.close(namespace)
+            socket = self.socket(descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise
+        opened = OpenNamespace(descriptor, socket)
+        if socket.namespace_cookie() == sandbox.cookie:
+            return opened
+        opened.close()
+        return None
 
     def alive(self, sandbox: Sandbox) -> bool:
         """Whether its path still leads to the same namespace (and its process still runs)."""
-        with self.sandbox(sandbox) as found:
-            return found is not None
+        opened = self.open(sandbox)
+        if opened is None:
+            return False
+        opened.close()
+        return True
 
     def socket(self, namespace: int) -> NetlinkSocket:
         """A netlink socket of that namespace, usable from anywhere."""
@@ -164,6 +181,39 @@ class Namespaces:
         if os.fstat(descriptor).st_dev != self._nsfs_device:
             return False
         return fcntl.ioctl(descriptor, NS_GET_NSTYPE) == CLONE_NEWNET
+
+
+class OpenSandboxes:
+    """Sandboxes that are opened when first needed and stay open until `close`."""
+
+    def __init__(self, namespaces: Namespaces, sandboxes: Mapping[str, Sandbox]) -> None:
+        self._namespaces = namespaces
+        self._sandboxes = sandboxes
+        self._open: dict[str, OpenNamespace] = {}
+
+    def open(self, ns: str) -> OpenNamespace:
+        """The namespace with this key. Raises OSError, ENOENT when it is no more."""
+        opened = self._open.get(ns)
+        if opened is None:
+            sandbox = self._sandboxes.get(ns)
+            opened = self._namespaces.open(sandbox) if sandbox is not None else None
+            if opened is None:
+                raise OSError(errno.ENOENT, f"the network namespace {ns} is no more")
+            self._open[ns] = opened
+        return opened
+
+    @contextmanager
+    def entered(self, ns: str) -> Iterator[None]:
+        """The calling thread is in that namespace meanwhile, or stays on the host for ""."""
+        if not ns:
+            yield
+            return
+        with self._namespaces.entered(self.open(ns).descriptor):
+            yield
+
+    def close(self) -> None:
+        while self._open:
+            self._open.popitem()[1].close()
 
 
 def _setns(namespace: int) -> None:

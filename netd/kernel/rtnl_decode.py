@@ -205,6 +205,12 @@ def link_named(name: str) -> Query[LinkInfo]:
     return Query(uapi.RTM_GETLINK, payload, uapi.RTM_NEWLINK, decode_link)
 
 
+def link_at(index: int) -> Query[LinkInfo]:
+    """One link, by its index. The answer is ENODEV when there is none."""
+    payload = uapi.IFINFOMSG.pack(0, 0, index, 0, 0) + _NO_STATISTICS
+    return Query(uapi.RTM_GETLINK, payload, uapi.RTM_NEWLINK, decode_link)
+
+
 def routes(family: int, *, protocol: int = 0) -> Query[RouteInfo]:
     """Unicast routes of one family, of all tables; of one protocol only unless that is 0."""
     payload = uapi.RTMSG.pack(family, 0, 0, 0, 0, protocol, 0, uapi.RTN_UNICAST, 0)

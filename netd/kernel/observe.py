@@ -1,0 +1,301 @@
+"""What the kernel has, as a state that can be compared with the wanted one.
+
+Of the host: objects with netd's tag. Of a container, where tags would be its own to change:
+what is wanted there, and routes and rules with netd's protocol number.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from socket import AF_INET, AF_INET6
+
+from msgspec.structs import replace
+
+from netd.engine.interfaces import Observation, Scope
+from netd.kernel import sysctl, tag
+from netd.kernel.netlink import NetlinkSocket
+from netd.kernel.netns import Namespaces, OpenNamespace
+from netd.kernel.nft import Nftables
+from netd.kernel.rtnl_decode import (
+    ADDRESSES,
+    LINKS,
+    OWN_ROUTES_4,
+    OWN_ROUTES_6,
+    ROUTES_4,
+    ROUTES_6,
+    RULES,
+    LinkInfo,
+    RouteInfo,
+)
+from netd.kernel.rtnl_encode import IPVLAN_MODES, MACVLAN_MODES
+from netd.kernel.tc import TrafficControl
+from netd.plan.objects import (
+    HOST,
+    HOST_OWNER,
+    Address,
+    Bridge,
+    Ifb,
+    Key,
+    Link,
+    Loopback,
+    Macvlan,
+    Object,
+    Route,
+    Rule,
+    State,
+    Sysctl,
+    Veth,
+    VethPeer,
+)
+
+_MACVLAN_MODE = {number: name for name, number in MACVLAN_MODES.items()}
+_IPVLAN_MODE = {number: name for name, number in IPVLAN_MODES.items()}
+
+
+class Observer:
+    """One observation. For one thread, which is in the host's namespace; use it once."""
+
+    def __init__(
+        self,
+        host: NetlinkSocket,
+        namespaces: Namespaces,
+        nft: Nftables,
+        tc: TrafficControl,
+        scope: Scope,
+    ) -> None:
+        self._host = host
+        self._namespaces = namespaces
+        self._nft = nft
+        self._tc = tc
+        self._scope = scope
+        self._wanted: defaultdict[str, list[Object]] = defaultdict(list)
+        for obj in scope.wanted.values():
+            self._wanted[obj.ns].append(obj)
+        self._state: State = {}
+        self._foreign: set[Key] = set()
+        self._missing: set[str] = set()
+        self._lost_peers: set[Key] = set()
+        self._links: dict[int, LinkInfo] = {}  # the host's, by index
+
+    def run(self) -> Observation:
+        """Look at the host and at the namespaces of the scope. Raises OSError."""
+        self._links = {link.index: link for link in self._host.dump(LINKS)}
+        for ns, sandbox in self._scope.sandboxes.items():
+            opened = self._namespaces.open(sandbox)
+            if opened is None:
+                self._missing.add(ns)
+                continue
+            try:
+                self._look_inside(ns, opened)
+            finally:
+                opened.close()
+        retired = self._look_at_host_links()
+        names = {index: link.name for index, link in self._links.items()}
+        self._look_at_addresses(HOST, self._host, names)
+        self._look_at_host_routes(names)
+        self._look_at_rules(HOST, self._host)
+        self._look_at_sysctls(HOST)
+        self._adopt(self._nft.observe().values())
+        ours = [obj.name for obj in self._state.values() if isinstance(obj, Link) and not obj.ns]
+        self._adopt(self._tc.observe(ours, self._scope.wanted).values())
+        return Observation(
+            state=self._state,
+            missing=frozenset(self._missing),
+            foreign=frozenset(self._foreign),
+            retired=retired,
+        )
+
+    def _look_at_host_links(self) -> int:
+        """Report the host's links; return how many are marked for removal."""
+        retired = 0
+        for link in self._links.values():
+            if link.group == tag.RETIRED_GROUP:
+                retired += 1
+            elif link.ours and (obj := self._host_link(link)) is not None:
+                self._state[obj.key] = obj
+            elif (key := (HOST, "link", link.name)) in self._scope.wanted:
+                self._foreign.add(key)
+        return retired
+
+    def _host_link(self, link: LinkInfo) -> Link | None:
+        owner = tag.owner_of(link.alias) or ""
+        match link.kind:
+            case "bridge":
+                return Bridge(
+                    owner=owner,
+                    name=link.name,
+                    mtu=link.mtu,
+                    up=link.up,
+                    mac=link.mac,
+                    route_localnet=link.route_localnet,
+                )
+            case "veth":
+                return self._veth(link, owner)
+            case "ifb":
+                return Ifb(owner=owner, name=link.name, mtu=link.mtu, up=link.up)
+            case "macvlan" | "ipvlan":
+                return self._macvlan(HOST, link, owner)
+            case _:
+                return None
+
+    def _veth(self, link: LinkInfo, owner: str) -> Veth:
+        """The host's end. Of the other one it only shows that there is one: as wanted, then,
+        unless it was looked for where it should be and was not there.
+        """
+        wanted = self._scope.wanted.get((HOST, "link", link.name))
+        peer_ns = peer_name = peer_mac = ""
+        if isinstance(wanted, Veth):
+            peer_ns, peer_mac = wanted.peer_ns, wanted.peer_mac
+            if (peer_ns, "link", wanted.peer_name) not in self._lost_peers:
+                peer_name = wanted.peer_name
+        return Veth(
+            owner=owner,
+            name=link.name,
+            mtu=link.mtu,
+            up=link.up,
+            master=self._name(link.master),
+            peer_ns=peer_ns,
+            peer_name=peer_name,
+            peer_mac=peer_mac,
+        )
+
+    def _macvlan(self, ns: str, link: LinkInfo, owner: str) -> Macvlan:
+        modes = _MACVLAN_MODE if link.kind == "macvlan" else _IPVLAN_MODE
+        return Macvlan(
+            ns=ns,
+            owner=owner,
+            name=link.name,
+            mtu=link.mtu,
+            up=link.up,
+            kind="macvlan" if link.kind == "macvlan" else "ipvlan",
+            parent=self._name(link.parent) or "",
+            mode=modes.get(link.mode, "") if link.mode is not None else "",
+            mac=link.mac,
+        )
+
+    def _look_inside(self, ns: str, opened: OpenNamespace) -> None:
+        wanted = self._wanted[ns]
+        kinds = {type(obj) for obj in wanted}
+        links = {link.name: link for link in opened.socket.dump(LINKS)}
+        names = {link.index: link.name for link in links.values()}
+        for obj in wanted:
+            if isinstance(obj, Link):
+                self._look_at_link_inside(obj, links.get(obj.name))
+        if Address in kinds:
+            self._look_at_addresses(ns, opened.socket, names)
+        for query in (ROUTES_4, ROUTES_6):
+            self._add_routes(ns, opened.socket.dump(query), names)
+        if Rule in kinds:
+            self._look_at_rules(ns, opened.socket)
+        if Sysctl in kinds:
+            with self._namespaces.entered(opened.descriptor):
+                self._look_at_sysctls(ns)
+
+    def _look_at_link_inside(self, wanted: Link, link: LinkInfo | None) -> None:
+        found: Link | None = None
+        match wanted:
+            case Loopback() if link is not None:
+                found = Loopback(ns=wanted.ns, owner=wanted.owner, name=link.name, up=link.up)
+            case VethPeer() if link is not None and self._is_peer(link):
+                found = VethPeer(
+                    ns=wanted.ns,
+                    owner=wanted.owner,
+                    name=link.name,
+                    mtu=link.mtu,
+                    up=link.up,
+                    mac=link.mac,
+                )
+            case Macvlan() if link is not None and link.ours:
+                found = self._macvlan(wanted.ns, link, wanted.owner)
+            case _:
+                pass
+        if found is not None:
+            self._state[found.key] = found
+        elif link is not None:
+            self._foreign.add(wanted.key)
+        if found is None and isinstance(wanted, VethPeer):
+            self._lost_peers.add(wanted.key)
+
+    def _is_peer(self, link: LinkInfo) -> bool:
+        """Whether a container's link is the other end of a veth of ours on the host."""
+        end = self._links.get(link.parent) if link.parent is not None else None
+        return (
+            end is not None
+            and end.kind == link.kind == "veth"
+            and end.parent == link.index
+            and end.ours
+            and end.group != tag.RETIRED_GROUP
+        )
+
+    def _look_at_addresses(self, ns: str, socket: NetlinkSocket, names: dict[int, str]) -> None:
+        for found in socket.dump(ADDRESSES):
+            name = names.get(found.index, "")
+            wanted = self._scope.wanted.get((ns, "address", name, found.address))
+            if wanted is not None:
+                self._state[wanted.key] = Address(
+                    ns=ns, owner=wanted.owner, link=name, address=found.address
+                )
+
+    def _look_at_host_routes(self, names: dict[int, str]) -> None:
+        for query in (OWN_ROUTES_4, OWN_ROUTES_6):
+            self._add_routes(HOST, self._host.dump(query), names)
+        wanted = {obj.key for obj in self._wanted[HOST] if isinstance(obj, Route)}
+        if not wanted <= self._state.keys():
+            # Somebody else's may be in their place. Only now look at all: a router has many.
+            for query in (ROUTES_4, ROUTES_6):
+                self._add_routes(HOST, self._host.dump(query), names)
+
+    def _add_routes(self, ns: str, routes: Iterable[RouteInfo], names: dict[int, str]) -> None:
+        for found in routes:
+            name = names.get(found.index) if found.index is not None else None
+            if name is None:
+                continue
+            key = (ns, "route", str(found.table), found.destination, name)
+            if found.protocol != tag.PROTOCOL and key not in self._scope.wanted:
+                continue
+            self._state[key] = Route(
+                ns=ns,
+                owner=self._owner(key, (ns, "link", name)),
+                destination=found.destination,
+                link=name,
+                gateway=found.gateway,
+                source=found.source,
+                table=found.table,
+            )
+
+    def _look_at_rules(self, ns: str, socket: NetlinkSocket) -> None:
+        for found in socket.dump(RULES):
+            if found.family not in (AF_INET, AF_INET6) or found.source is None:
+                continue
+            key = (ns, "rule", found.source, str(found.table))
+            wanted = self._scope.wanted.get(key)
+            if found.protocol == tag.PROTOCOL or wanted is not None:
+                self._state[key] = Rule(
+                    ns=ns,
+                    owner=self._owner(key, None),
+                    source=found.source,
+                    table=found.table,
+                    priority=found.priority,
+                    link=wanted.link if isinstance(wanted, Rule) else "",
+                )
+
+    def _look_at_sysctls(self, ns: str) -> None:
+        for wanted in self._wanted[ns]:
+            if isinstance(wanted, Sysctl) and (value := sysctl.read(wanted.name)) is not None:
+                self._state[wanted.key] = replace(wanted, value=value)
+
+    def _adopt(self, objects: Iterable[Object]) -> None:
+        """Report objects that have no room for an owner as those whose they should be."""
+        for obj in objects:
+            owner = self._owner(obj.key, obj.link_key)
+            self._state[obj.key] = obj if obj.owner == owner else replace(obj, owner=owner)
+
+    def _owner(self, key: Key, link_key: Key | None) -> str:
+        """Whose an object is: as wanted; else its link's owner's, else nobody's in particular."""
+        wanted = self._scope.wanted.get(key)
+        if wanted is None and link_key is not None:
+            wanted = self._state.get(link_key)
+        return HOST_OWNER if wanted is None else wanted.owner
+
+    def _name(self, index: int | None) -> str | None:
+        link = self._links.get(index) if index is not None else None
+        return None if link is None else link.name

@@ -1,0 +1,110 @@
+"""What to do when the kernel refuses to add something: see why, and clear the way if allowed."""
+
+import errno
+from socket import AF_INET, AF_INET6
+
+from netd.kernel import rtnl_encode as encode
+from netd.kernel import sysctl, tag
+from netd.kernel.channel import Channel
+from netd.kernel.netns import OpenSandboxes
+from netd.kernel.rtnl_decode import ADDRESSES, LinkInfo, routes
+from netd.plan.objects import HOST, Address, Bridge, Ifb, Link, Macvlan, Object, Route, Rule, Veth
+from netd.plan.operations import Operation
+
+
+def is_present(channel: Channel, operation: Operation, error: OSError) -> bool:
+    """Whether an `add` was refused because what it adds is there already."""
+    if operation.verb != "add" or error.errno != errno.EEXIST:
+        return False
+    match operation.object:
+        case Rule():
+            return True
+        case Address() as address:
+            index = _index(channel, address.link)
+            return any(
+                found.index == index and found.address == address.address
+                for found in channel.socket.dump(ADDRESSES)
+            )
+        case Route() as route:
+            index = _index(channel, route.link)
+            family = AF_INET6 if ":" in route.destination else AF_INET
+            return any(
+                (found.index, found.destination, found.table)
+                == (index, route.destination, route.table)
+                for found in channel.socket.dump(routes(family))
+            )
+        case Link(ns=ns) as link if ns == HOST:
+            found = channel.link(link.name)
+            return found is not None and is_kind(found, link) and found.group == tag.LINK_GROUP
+        case _:
+            return False
+
+
+def is_kind(found: LinkInfo, link: Object) -> bool:
+    match link:
+        case Bridge():
+            return found.kind == "bridge"
+        case Veth():
+            return found.kind == "veth"
+        case Macvlan(kind=kind):
+            return found.kind == kind
+        case Ifb():
+            return found.kind == "ifb"
+        case _:
+            return False
+
+
+def remove_obstacle(
+    host: Channel, inside: OpenSandboxes, operation: Operation, error: OSError
+) -> bool:
+    """Whether what the operation was refused for is no more, so that it is worth a new try."""
+    match operation.object, error.errno:
+        case Link() as link, errno.EEXIST:
+            return _remove_retired(host, inside, link)
+        case Address() as address, (errno.EACCES | errno.EPERM) if ":" in address.address:
+            return _enable_ipv6(inside, address)
+        case _:
+            return False
+
+
+def _remove_retired(host: Channel, inside: OpenSandboxes, link: Link) -> bool:
+    """Remove now the retired link, waiting for its removal, that has the link's name.
+
+    It may have it in the container: a retired pair's other end.
+    """
+    in_the_way = host.link(link.name) if link.ns == HOST else None
+    if in_the_way is None and isinstance(link, Veth):
+        peer = Channel(inside.open(link.peer_ns).socket).link(link.peer_name)
+        in_the_way = host_end(host, peer) if peer is not None else None
+    elif in_the_way is None and isinstance(link, Macvlan):
+        peer = Channel(inside.open(link.ns).socket).link(link.name)
+        in_the_way = host_end(host, peer) if peer is not None else None
+    if in_the_way is None or in_the_way.group != tag.RETIRED_GROUP:
+        return False
+    host.forget(link.name)
+    return not host.socket.send([encode.delete_link(in_the_way.index)])
+
+
+def host_end(host: Channel, peer: LinkInfo) -> LinkInfo | None:
+    """The host's end of the pair that `peer`, in a container, belongs to, if it is the host's."""
+    if peer.kind != "veth" or peer.parent is None:
+        return None
+    found = host.link_at(peer.parent)
+    if found is None or found.kind != "veth" or found.parent != peer.index:
+        return None
+    return found
+
+
+def _enable_ipv6(inside: OpenSandboxes, address: Address) -> bool:
+    """Runtimes create namespaces with IPv6 switched off; on this one link it is wanted."""
+    name = f"net/ipv6/conf/{address.link}/disable_ipv6"
+    with inside.entered(address.ns):
+        if sysctl.read(name) != "1":
+            return False
+        sysctl.write(name, "0")
+    return True
+
+
+def _index(channel: Channel, link: str) -> int | None:
+    found = channel.link(link)
+    return None if found is None else found.index

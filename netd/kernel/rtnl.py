@@ -1,0 +1,249 @@
+"""Running operations on links, addresses, routes and rules.
+
+Consecutive operations on one namespace become one packed request. Whether a link may be
+touched is decided here, last before the kernel: a link of the host must carry netd's tag.
+"""
+
+import errno
+from collections.abc import Iterable
+
+from netd.kernel import rtnl_encode as encode
+from netd.kernel.channel import Channel, failure
+from netd.kernel.netlink import NetlinkSocket
+from netd.kernel.netns import OpenSandboxes
+from netd.kernel.obstacles import is_present, remove_obstacle
+from netd.kernel.rtnl_decode import LinkInfo
+from netd.plan.objects import (
+    HOST,
+    Address,
+    Bridge,
+    Ifb,
+    Link,
+    Loopback,
+    Macvlan,
+    Route,
+    Rule,
+    Veth,
+    VethPeer,
+)
+from netd.plan.operations import Failure, Operation
+
+OPEN_NAMESPACES = 64
+"""As many stay open within one plan: opening costs 0.1 ms, and descriptors are limited."""
+
+_GONE = (errno.ENOENT, errno.ENODEV, errno.ESRCH, errno.EADDRNOTAVAIL)
+
+
+class RtnlApplier:
+    """Runs operations of one plan, on the host by `host`, in containers by sockets inside."""
+
+    def __init__(self, host: NetlinkSocket, inside: OpenSandboxes) -> None:
+        self._host = self._current = Channel(host)
+        self._inside = inside
+        self._channels: dict[str, Channel] = {HOST: self._host}
+        self._failures: list[Failure] = []
+        self._tried_again: set[int] = set()
+
+    def run(self, operations: Iterable[Operation]) -> list[Failure]:
+        """Run `operations` in order, going on after a failure; return the failures."""
+        self._failures = []
+        for operation in operations:
+            if len(self._channels) > OPEN_NAMESPACES:
+                self._settle()
+                self._channels = {HOST: self._host}
+                self._current = self._host
+                self._inside.close()
+            self._stage(operation)
+        self._settle()
+        return self._failures
+
+    def _stage(self, operation: Operation) -> None:
+        try:
+            match operation.verb:
+                case "add":
+                    self._add(operation)
+                case "change":
+                    self._change(operation)
+                case "delete" | "retire":
+                    self._remove(operation)
+        except OSError as error:
+            if not _is_gone(operation, error):
+                self._failures.append(failure(operation, error))
+
+    def _settle(self) -> None:
+        """Send what is staged, and once more what the kernel refused for a curable reason."""
+        channel = self._current
+        again: list[Operation] = []
+        for operation, error in channel.send():
+            if _is_gone(operation, error) or is_present(channel, operation, error):
+                continue
+            # What follows may have been refused just because this one was.
+            if id(operation) not in self._tried_again and (
+                again or remove_obstacle(self._host, self._inside, operation, error)
+            ):
+                self._tried_again.add(id(operation))
+                again.append(operation)
+            else:
+                self._failures.append(failure(operation, _explained(operation, error)))
+        if again:
+            for operation in again:
+                self._stage(operation)
+            self._settle()
+
+    def _add(self, operation: Operation) -> None:
+        match operation.object:
+            case Bridge() | Veth() | Macvlan() | Ifb() as link:
+                self._create(operation, link)
+            case VethPeer() | Loopback() as link:
+                self._channel(link.ns).stage(operation, encode.set_link(link))
+            case Address() as address:
+                channel, index = self._link_of(address)
+                channel.stage(operation, encode.new_address(address, index))
+            case Route() as route:
+                channel, index = self._link_of(route)
+                channel.stage(operation, encode.new_route(route, index))
+            case Rule() as rule:
+                self._channel(rule.ns).stage(operation, encode.new_rule(rule))
+            case other:
+                raise TypeError(f"{type(other).__name__} is not rtnetlink's")
+
+    def _create(self, operation: Operation, link: Link) -> None:
+        """Create a link, from the host even when it is to be in a container."""
+        match link:
+            case Veth():
+                peer_netns = self._inside.open(link.peer_ns).descriptor
+                self._forget(link.peer_ns, link.peer_name)
+                host = self._channel(HOST)
+                master = None if link.master is None else self._index(host, link.master)
+                message = encode.new_veth(link, master=master, peer_netns=peer_netns)
+            case Macvlan():
+                netns = None if link.ns == HOST else self._inside.open(link.ns).descriptor
+                self._forget(link.ns, link.name)
+                host = self._channel(HOST)
+                message = encode.new_macvlan(
+                    link, parent=self._index(host, link.parent), netns=netns
+                )
+            case Bridge():
+                host, message = self._channel(HOST), encode.new_bridge(link)
+            case Ifb():
+                host, message = self._channel(HOST), encode.new_ifb(link)
+            case _:
+                raise TypeError(f"a {type(link).__name__} is not created")
+        if link.ns == HOST:
+            host.stage(operation, message, then=encode.finish_link(link), link=link.name)
+        else:
+            host.stage(operation, message)
+
+    def _change(self, operation: Operation) -> None:
+        match operation.object:
+            case Link() as link:
+                self._change_link(operation, link)
+            case Address() as address:
+                channel, index = self._link_of(address)
+                channel.stage(operation, encode.new_address(address, index, replace=True))
+            case Route() as route:
+                channel, index = self._link_of(route)
+                channel.stage(operation, encode.new_route(route, index, replace=True))
+            case Rule() as rule:
+                channel = self._channel(rule.ns)
+                channel.stage(operation, encode.new_rule(rule))
+                if isinstance(operation.was, Rule):
+                    channel.stage(operation, encode.delete_rule(operation.was))
+            case other:
+                raise TypeError(f"{type(other).__name__} is not rtnetlink's")
+
+    def _change_link(self, operation: Operation, link: Link) -> None:
+        channel = self._channel(link.ns)
+        found = self._own_link(channel, link)
+        if _must_be_made_anew(link, operation.was):
+            channel.stage(operation, encode.delete_link(found.index), link=link.name)
+            self._create(operation, link)
+            return
+        master = None
+        if isinstance(link, Veth):
+            master = 0 if link.master is None else self._index(channel, link.master)
+        channel.stage(operation, encode.change_link(link, found.index, master=master))
+
+    def _remove(self, operation: Operation) -> None:
+        match operation.object:
+            case VethPeer() | Loopback():
+                return  # the one goes with the host's end, the other is never taken away
+            case Link() as link:
+                channel = self._channel(link.ns)
+                index = self._own_link(channel, link).index
+                if operation.verb == "retire" and isinstance(link, Veth | Ifb):
+                    channel.stage(operation, encode.retire_link(index), link=link.name)
+                else:
+                    channel.stage(operation, encode.delete_link(index), link=link.name)
+            case Address() as address:
+                channel, index = self._link_of(address)
+                channel.stage(operation, encode.delete_address(address, index))
+            case Route() as route:
+                channel, index = self._link_of(route)
+                channel.stage(operation, encode.delete_route(route, index))
+            case Rule() as rule:
+                self._channel(rule.ns).stage(operation, encode.delete_rule(rule))
+            case other:
+                raise TypeError(f"{type(other).__name__} is not rtnetlink's")
+
+    def _channel(self, ns: str) -> Channel:
+        """The namespace's channel. What is staged on another one is sent first."""
+        channel = self._channels.get(ns)
+        if channel is None:
+            channel = self._channels[ns] = Channel(self._inside.open(ns).socket)
+        if channel is not self._current:
+            self._settle()
+            self._current = channel
+        return channel
+
+    def _link(self, channel: Channel, name: str) -> LinkInfo:
+        if channel.awaits(name):
+            self._settle()
+        found = channel.link(name)
+        if found is None:
+            raise OSError(errno.ENODEV, f"there is no link {name}")
+        return found
+
+    def _own_link(self, channel: Channel, link: Link) -> LinkInfo:
+        """The link, to be changed or removed. Raises OSError when it is not netd's."""
+        found = self._link(channel, link.name)
+        if isinstance(link, VethPeer | Loopback) or found.ours:
+            return found
+        raise OSError(errno.EPERM, f"link {link.name} is not netd's")
+
+    def _index(self, channel: Channel, name: str) -> int:
+        return self._link(channel, name).index
+
+    def _link_of(self, obj: Address | Route) -> tuple[Channel, int]:
+        channel = self._channel(obj.ns)
+        return channel, self._index(channel, obj.link)
+
+    def _forget(self, ns: str, link: str) -> None:
+        if channel := self._channels.get(ns):
+            channel.forget(link)
+
+
+def _is_gone(operation: Operation, error: OSError) -> bool:
+    """Whether what was to be removed is not there (a rule is changed by removing the old)."""
+    removes = operation.verb != "add" and isinstance(operation.object, Rule)
+    return error.errno in _GONE and (removes or operation.verb in ("delete", "retire"))
+
+
+def _explained(operation: Operation, error: OSError) -> OSError:
+    """ "File exists" does not say what stands in the way of a link."""
+    link = operation.object
+    if error.errno != errno.EEXIST or not isinstance(link, Link):
+        return error
+    names = f"{link.name} or {link.peer_name}" if isinstance(link, Veth) else link.name
+    return OSError(errno.EEXIST, f"there is a link {names} that is not netd's")
+
+
+def _must_be_made_anew(link: Link, was: object) -> bool:
+    """Whether the difference is one that the kernel only takes at creation."""
+    match link, was:
+        case Veth(), Veth():
+            return (link.peer_ns, link.peer_name) != (was.peer_ns, was.peer_name)
+        case Macvlan(), Macvlan():
+            return (link.kind, link.parent, link.mode) != (was.kind, was.parent, was.mode)
+        case _:
+            return False

@@ -1,0 +1,257 @@
+"""netd's objects as rtnetlink requests.
+
+One function for each kind of request; each returns one message. Names are those of the
+kernel's headers, see uapi.py. Nothing here asks the kernel: indexes and descriptors are given.
+"""
+
+import socket
+from socket import AF_INET, AF_INET6, AF_UNSPEC
+
+from netd.kernel import tag, uapi
+from netd.kernel.netlink import Message
+from netd.kernel.uapi import NLA_F_NESTED, NLATTR, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, U32
+from netd.plan.objects import Address, Bridge, Ifb, Link, Macvlan, Route, Rule, Veth
+
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # if_link.h
+IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
+_CREATE = NLM_F_CREATE | NLM_F_EXCL
+
+
+def new_bridge(link: Bridge) -> Message:
+    """A bridge without STP. It does not hand bridged frames to iptables: a foreign forward
+    policy would drop what containers of one network say to each other.
+    """
+    details = (
+        _u32(uapi.IFLA_BR_FORWARD_DELAY, 0)
+        + _u32(uapi.IFLA_BR_STP_STATE, 0)
+        + _u8(uapi.IFLA_BR_MCAST_SNOOPING, 0)
+        + _u8(uapi.IFLA_BR_NF_CALL_IPTABLES, 0)
+        + _u8(uapi.IFLA_BR_NF_CALL_IP6TABLES, 0)
+        + _u8(uapi.IFLA_BR_NF_CALL_ARPTABLES, 0)
+    )
+    return _new_link(link, _mac(link.mac) + _link_info("bridge", details))
+
+
+def new_veth(link: Veth, *, master: int | None, peer_netns: int) -> Message:
+    """A veth pair, the peer in the namespace of descriptor `peer_netns`, down.
+
+    The peer cannot come up in the same request: the pair is not yet tied (ENOTCONN).
+    """
+    peer = (
+        bytes(uapi.IFINFOMSG.size)
+        + _text(uapi.IFLA_IFNAME, link.peer_name)
+        + _mac(link.peer_mac)
+        + _mtu(link.mtu)
+        + _u32(uapi.IFLA_NET_NS_FD, peer_netns)
+    )
+    upper = b"" if master is None else _u32(uapi.IFLA_MASTER, master)
+    details = _attribute(uapi.VETH_INFO_PEER | NLA_F_NESTED, peer)
+    return _new_link(link, upper + _link_info("veth", details))
+
+
+def new_macvlan(link: Macvlan, *, parent: int, netns: int | None) -> Message:
+    """A macvlan or ipvlan on the link `parent`, made in the namespace of descriptor `netns`."""
+    if link.kind == "macvlan":
+        mode = _u32(uapi.IFLA_MACVLAN_MODE, MACVLAN_MODES[link.mode])
+    else:
+        mode = _attribute(uapi.IFLA_IPVLAN_MODE, IPVLAN_MODES[link.mode].to_bytes(2, "little"))
+    attributes = _u32(uapi.IFLA_LINK, parent) + _link_info(link.kind, mode)
+    if link.mac:
+        attributes += _mac(link.mac)
+    if netns is not None:
+        attributes += _u32(uapi.IFLA_NET_NS_FD, netns)
+    return _new_link(link, attributes)
+
+
+def new_ifb(link: Ifb) -> Message:
+    return _new_link(link, _link_info("ifb", b""))
+
+
+def finish_link(link: Link) -> Message:
+    """Give a link that was just made what the kernel ignores at creation.
+
+    A bridge gets its MTU only now: it keeps one that it is changed to, but one that it was
+    made with follows those of its ports, and is 1500 after the last has left.
+    """
+    attributes = _text(uapi.IFLA_IFALIAS, tag.alias(link.owner))
+    if isinstance(link, Bridge):
+        attributes += _mtu(link.mtu)
+    return set_link(link, attributes=attributes)
+
+
+def change_link(link: Link, index: int, *, master: int | None) -> Message:
+    """Make all that netd manages of link `index` as it should be. `master` 0 is none."""
+    attributes = _mtu(link.mtu)
+    if mac := getattr(link, "mac", None):
+        attributes += _mac(mac)
+    if master is not None:
+        attributes += _u32(uapi.IFLA_MASTER, master)
+    if not link.ns:
+        attributes += _text(uapi.IFLA_IFALIAS, tag.alias(link.owner))
+        attributes += _u32(uapi.IFLA_GROUP, tag.LINK_GROUP)
+    return set_link(link, index=index, attributes=attributes)
+
+
+def set_link(link: Link, *, index: int = 0, attributes: bytes = b"") -> Message:
+    """Bring a link up (or down), by name unless `index` is given."""
+    header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, index, uapi.IFF_UP if link.up else 0, uapi.IFF_UP)
+    name = b"" if index else _text(uapi.IFLA_IFNAME, link.name)
+    return Message(uapi.RTM_SETLINK, 0, header + name + attributes + _families(link))
+
+
+def retire_link(index: int) -> Message:
+    """Mark a link for removal and take it down, which cuts off a veth's peer.
+
+    Not a disabled bridge port: the peer's owner could enable that by setting the peer up anew.
+    """
+    header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, index, 0, uapi.IFF_UP)
+    return Message(uapi.RTM_SETLINK, 0, header + _u32(uapi.IFLA_GROUP, tag.RETIRED_GROUP))
+
+
+def delete_link(index: int) -> Message:
+    return Message(uapi.RTM_DELLINK, 0, uapi.IFINFOMSG.pack(AF_UNSPEC, 0, index, 0, 0))
+
+
+def delete_retired_links() -> Message:
+    """Remove all links marked by `retire_link`. Done together they share the waits for RCU."""
+    payload = bytes(uapi.IFINFOMSG.size) + _u32(uapi.IFLA_GROUP, tag.RETIRED_GROUP)
+    return Message(uapi.RTM_DELLINK, 0, payload)
+
+
+def new_address(wanted: Address, index: int, *, replace: bool = False) -> Message:
+    """An address, usable at once: duplicate detection would hold an IPv6 one back for 1 s."""
+    family, packed, length = _prefix(wanted.address)
+    flags = uapi.IFA_F_PERMANENT | (uapi.IFA_F_NODAD if family == AF_INET6 else 0)
+    header = uapi.IFADDRMSG.pack(family, length, flags, uapi.RT_SCOPE_UNIVERSE, index)
+    attributes = _attribute(uapi.IFA_LOCAL, packed) + _attribute(uapi.IFA_ADDRESS, packed)
+    if family == AF_INET and length < 31:
+        attributes += _attribute(uapi.IFA_BROADCAST, _broadcast(packed, length))
+    verb = NLM_F_CREATE | NLM_F_REPLACE if replace else _CREATE
+    return Message(uapi.RTM_NEWADDR, verb, header + attributes)
+
+
+def delete_address(unwanted: Address, index: int) -> Message:
+    family, packed, length = _prefix(unwanted.address)
+    header = uapi.IFADDRMSG.pack(family, length, 0, 0, index)
+    return Message(uapi.RTM_DELADDR, 0, header + _attribute(uapi.IFA_LOCAL, packed))
+
+
+def new_route(wanted: Route, index: int, *, replace: bool = False) -> Message:
+    verb = NLM_F_CREATE | NLM_F_REPLACE if replace else _CREATE
+    return Message(uapi.RTM_NEWROUTE, verb, _route(wanted, index))
+
+
+def delete_route(unwanted: Route, index: int) -> Message:
+    """The kernel compares the protocol, too: only a route of netd's can go."""
+    return Message(uapi.RTM_DELROUTE, 0, _route(unwanted, index))
+
+
+def new_rule(wanted: Rule) -> Message:
+    return Message(uapi.RTM_NEWRULE, _CREATE, _rule(wanted))
+
+
+def delete_rule(unwanted: Rule) -> Message:
+    return Message(uapi.RTM_DELRULE, 0, _rule(unwanted))
+
+
+def _new_link(link: Link, attributes: bytes) -> Message:
+    header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, 0, uapi.IFF_UP if link.up else 0, uapi.IFF_UP)
+    common = _text(uapi.IFLA_IFNAME, link.name) + _u32(uapi.IFLA_GROUP, tag.LINK_GROUP)
+    if not isinstance(link, Bridge):
+        common += _mtu(link.mtu)
+    return Message(uapi.RTM_NEWLINK, _CREATE, header + common + attributes)
+
+
+def _families(link: Link) -> bytes:
+    """IFLA_AF_SPEC: settings of one address family."""
+    match link:
+        case Veth():
+            # A bridge port needs no address; without a link-local one it answers to nobody.
+            mode = _u8(uapi.IFLA_INET6_ADDR_GEN_MODE, uapi.IN6_ADDR_GEN_MODE_NONE)
+            families = _attribute(AF_INET6 | NLA_F_NESTED, mode)
+        case Bridge():
+            value = _u32(uapi.IPV4_DEVCONF_ROUTE_LOCALNET, int(link.route_localnet))
+            conf = _attribute(uapi.IFLA_INET_CONF | NLA_F_NESTED, value)
+            families = _attribute(AF_INET | NLA_F_NESTED, conf)
+        case _:
+            return b""
+    return _attribute(uapi.IFLA_AF_SPEC | NLA_F_NESTED, families)
+
+
+def _route(route: Route, index: int) -> bytes:
+    family, packed, length = _prefix(route.destination)
+    on_link = family == AF_INET and route.gateway is None
+    header = uapi.RTMSG.pack(
+        family,
+        length,
+        0,
+        0,
+        route.table if route.table < 256 else uapi.RT_TABLE_UNSPEC,
+        tag.PROTOCOL,
+        uapi.RT_SCOPE_LINK if on_link else uapi.RT_SCOPE_UNIVERSE,
+        uapi.RTN_UNICAST,
+        0,
+    )
+    attributes = _u32(uapi.RTA_TABLE, route.table) + _u32(uapi.RTA_OIF, index)
+    if length:
+        attributes += _attribute(uapi.RTA_DST, packed)
+    if route.gateway is not None:
+        attributes += _attribute(uapi.RTA_GATEWAY, socket.inet_pton(family, route.gateway))
+    if route.source is not None:
+        attributes += _attribute(uapi.RTA_PREFSRC, socket.inet_pton(family, route.source))
+    return header + attributes
+
+
+def _rule(rule: Rule) -> bytes:
+    family, packed, length = _prefix(rule.source)
+    header = uapi.RTMSG.pack(family, 0, length, 0, 0, 0, 0, uapi.FR_ACT_TO_TBL, 0)
+    return (
+        header
+        + _attribute(uapi.FRA_SRC, packed)
+        + _u32(uapi.FRA_TABLE, rule.table)
+        + _u32(uapi.FRA_PRIORITY, rule.priority)
+        + _u8(uapi.FRA_PROTOCOL, tag.PROTOCOL)
+    )
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    size = len(value)
+    return NLATTR.pack(4 + size, kind) + value + b"\0" * (-size & 3)
+
+
+def _u32(kind: int, value: int) -> bytes:
+    return NLATTR.pack(8, kind) + U32.pack(value)
+
+
+def _u8(kind: int, value: int) -> bytes:
+    return NLATTR.pack(5, kind) + bytes((value, 0, 0, 0))
+
+
+def _text(kind: int, value: str) -> bytes:
+    return _attribute(kind, value.encode() + b"\0")
+
+
+def _mac(value: str) -> bytes:
+    return _attribute(uapi.IFLA_ADDRESS, bytes.fromhex(value.replace(":", "")))
+
+
+def _mtu(value: int | None) -> bytes:
+    return b"" if value is None else _u32(uapi.IFLA_MTU, value)
+
+
+def _link_info(kind: str, details: bytes) -> bytes:
+    info = _text(uapi.IFLA_INFO_KIND, kind)
+    if details:
+        info += _attribute(uapi.IFLA_INFO_DATA | NLA_F_NESTED, details)
+    return _attribute(uapi.IFLA_LINKINFO | NLA_F_NESTED, info)
+
+
+def _prefix(text: str) -> tuple[int, bytes, int]:
+    address, _, length = text.partition("/")
+    family = AF_INET6 if ":" in address else AF_INET
+    return family, socket.inet_pton(family, address), int(length)
+
+
+def _broadcast(packed: bytes, length: int) -> bytes:
+    host_bits = (1 << (32 - length)) - 1
+    return (int.from_bytes(packed, "big") | host_bits).to_bytes(4, "big")
