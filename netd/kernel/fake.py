@@ -21,19 +21,24 @@ from netd.kernel.sight import as_seen, link_fact, trigger_of
 from netd.kernel.simulation import OtherLink, Refused, Simulation
 from netd.model.endpoint import Sandbox
 from netd.model.errors import Invalid, KernelFailure, NotFound
-from netd.plan.diff import difference
 from netd.plan.facts import AddressFact, Facts, LinkFact, RouteFact
 from netd.plan.objects import (
     HOST,
+    HOST_OWNER,
     Address,
     Key,
     Link,
     Loopback,
     Object,
+    Redirect,
     Route,
+    Rule,
+    SetElement,
+    Shaper,
     State,
     Sysctl,
     Veth,
+    VethPeer,
     render,
 )
 from netd.plan.operations import Failure, Operation
@@ -55,6 +60,9 @@ DEFAULT_FACTS: Final = Facts(
 
 FileKind = Literal["file", "directory", "fifo", "mount namespace"]
 Events = Literal["delivered", "lost", "silent"]
+
+# These are there already, and `add` sets what they should be.
+_SET_BY_ADD = (VethPeer, Loopback, Sysctl, Shaper, Redirect, SetElement)
 
 REAP: Final = "remove retired links"
 
@@ -85,6 +93,7 @@ class FakeKernel:
         self._watchers: dict[int, tuple[asyncio.AbstractEventLoop, Callable[[Trigger], None]]] = {}
         self._numbers = itertools.count(1)
         self._indexes: dict[str, int] = {}
+        self._nsids: dict[str, int] = {}
         self._boot(facts)
 
     def _boot(self, facts: Facts) -> None:
@@ -202,12 +211,11 @@ class FakeKernel:
         foreign: set[Key] = set()
         for key, obj in self.simulation.objects.items():
             want = scope.wanted.get(key)
-            if obj.ns not in alive | {HOST} or (obj.permanent and want is None):
+            if obj.ns not in alive | {HOST} or (want is None and not self._shows_itself(obj)):
                 continue
-            untaggable = isinstance(obj, Loopback | Address | Sysctl)
-            if key in self.simulation.tagged or (want is not None and untaggable):
-                state[key] = as_seen(obj, want)
-            elif want is not None:
+            if self._is_own(obj):
+                state[key] = self._as_seen(obj, want)
+            else:
                 foreign.add(key)
         for key, want in scope.wanted.items():
             if isinstance(want, Sysctl) and key not in state and want.ns in alive | {HOST}:
@@ -217,6 +225,7 @@ class FakeKernel:
             missing=frozenset(scope.sandboxes.keys() - alive),
             foreign=frozenset(foreign),
             retired=len(self._retired),
+            nsids=self._seen_nsids(),
         )
 
     async def apply(
@@ -306,7 +315,7 @@ class FakeKernel:
 
         match operation.verb:
             case "delete" | "retire":
-                if reachable(obj.ns) and not obj.permanent and self._is_own(obj):
+                if reachable(obj.ns) and not obj.permanent:
                     self._remove(obj, later=operation.verb == "retire")
             case _ if not reachable(obj.ns):
                 raise Refused(errno.ENOENT)
@@ -318,26 +327,41 @@ class FakeKernel:
                 self.simulation.add(obj)
             case _ if obj.key not in self.simulation.objects:
                 raise Refused(errno.ENODEV if isinstance(obj, Link) else errno.ENOENT)
-            case _ if not self._is_own(obj):
-                raise Refused(errno.EEXIST)
+            case verb if not self._is_own(obj):
+                raise Refused(errno.EEXIST if verb == "add" else errno.EPERM)
+            case "add" if not isinstance(obj, _SET_BY_ADD):
+                pass
             case _:
-                if difference(obj, self.simulation.objects[obj.key]):
-                    self.simulation.change(obj)
+                self.simulation.change(obj)
 
     def _is_own(self, obj: Object) -> bool:
-        """Whether what is there is netd's to change. Addresses belong to their link's owner."""
+        """Whether what is there is netd's to change: of a link, only if it carries netd's tag.
+
+        What else has a key that netd wants is on a link of netd's or in a place of netd's.
+        """
         now = self.simulation.objects.get(obj.key)
         if type(now) is not type(obj):
             return False
-        own = self.simulation.tagged
-        return (
-            obj.key in own
-            or isinstance(obj, Loopback | Sysctl)
-            or (isinstance(obj, Address) and obj.link_key in own)
-        )
+        taggable = isinstance(obj, Link) and not isinstance(obj, Loopback)
+        return not taggable or obj.key in self.simulation.tagged
+
+    def _shows_itself(self, obj: Object) -> bool:
+        """Whether it is seen without being wanted: containers' links and addresses have no tag."""
+        if obj.key not in self.simulation.tagged or obj.permanent or isinstance(obj, Address):
+            return False
+        return obj.ns == HOST or isinstance(obj, Route | Rule)
+
+    def _as_seen(self, obj: Object, want: Object | None) -> Object:
+        link = self.simulation.objects.get(obj.link_key) if obj.link_key else None
+        return as_seen(obj, want, link.owner if link is not None else HOST_OWNER)
 
     def _remove(self, obj: Object, *, later: bool) -> None:
-        now = self.simulation.objects[obj.key]
+        """Remove what is netd's; what is not there, or a veth's other end, needs no removal."""
+        now = self.simulation.objects.get(obj.key)
+        if now is None or isinstance(now, VethPeer):
+            return
+        if not self._is_own(obj):
+            raise Refused(errno.EPERM)
         self.simulation.delete(obj.key)
         if later and isinstance(now, Link):
             self._retired[now.key] = now
@@ -356,10 +380,22 @@ class FakeKernel:
     def _index(self, link: Link) -> int:
         return self._indexes.setdefault(link.name, 100 + next(self._numbers))
 
+    def _seen_nsids(self) -> dict[int, frozenset[str]]:
+        return {
+            nsid: frozenset(
+                veth.name for veth in self.simulation.of_type(Veth) if veth.peer_ns == ns
+            )
+            for ns, nsid in self._nsids.items()
+            if ns in self.simulation.namespaces
+        }
+
     def _changed(self, verb: Literal["new", "delete"], obj: Object) -> None:
-        trigger = trigger_of(verb, obj)
-        if trigger is None or self.events == "silent":
-            return
+        if isinstance(obj, Veth):
+            self._nsids.setdefault(obj.peer_ns, len(self._nsids))
+        nsid = self._nsids.get(obj.ns, -1)
+        trigger = trigger_of(verb, obj, nsid)
+        if trigger is None or self.events == "silent" or not (trigger.host or nsid >= 0):
+            return  # of a namespace without an id nothing is heard
         if self.events == "lost":
             trigger = Trigger(kind="lost", verb="new")
         for loop, notify in self._watchers.values():

@@ -30,20 +30,25 @@ _NOTIFIED: Final = frozenset({"ip_forward", "forwarding", "rp_filter", "proxy_ar
 _KIND: Final = {Bridge: "bridge", Veth: "veth", VethPeer: "veth", Ifb: "ifb", Loopback: ""}
 
 
-def as_seen(obj: Object, want: Object | None) -> Object:
-    """What an observer sees: owners only of links, of a veth's peer nothing."""
+def as_seen(obj: Object, want: Object | None, link_owner: str) -> Object:
+    """What an observer sees: owners only of host links, of a veth's peer that there is one."""
     if want is None or type(want) is not type(obj):
-        return obj
-    if isinstance(obj, Veth) and isinstance(want, Veth):
-        return replace(obj, peer_ns=want.peer_ns, peer_name=want.peer_name, peer_mac=want.peer_mac)
-    if isinstance(obj, Link) and not isinstance(obj, Loopback):
-        return obj
-    if isinstance(obj, Rule) and isinstance(want, Rule):
-        return replace(obj, owner=want.owner, link=want.link)
-    return replace(obj, owner=want.owner)
+        return obj if isinstance(obj, Link | SetElement) else replace(obj, owner=link_owner)
+    match obj, want:
+        case Veth(), Veth():
+            return replace(
+                obj, peer_ns=want.peer_ns, peer_name=want.peer_name, peer_mac=want.peer_mac
+            )
+        case Rule(), Rule():
+            return replace(obj, owner=want.owner, link=want.link)
+        case Link(ns=ns), _ if ns == HOST:
+            return obj
+        case _:
+            return replace(obj, owner=want.owner)
 
 
-def trigger_of(verb: Literal["new", "delete"], obj: Object) -> Trigger | None:
+def trigger_of(verb: Literal["new", "delete"], obj: Object, nsid: int) -> Trigger | None:
+    """The event that the kernel would send; None for what it tells nobody."""
     host = obj.ns == HOST
     match obj:
         case Link():
@@ -53,20 +58,21 @@ def trigger_of(verb: Literal["new", "delete"], obj: Object) -> Trigger | None:
                 verb=verb,
                 name=obj.name,
                 host=host,
+                nsid=nsid,
                 master=master,
                 up=obj.up,
                 mtu=obj.mtu or 0,
             )
         case Address():
-            return Trigger(kind="address", verb=verb, name=obj.address, host=host)
+            return Trigger(kind="address", verb=verb, name=obj.address, host=host, nsid=nsid)
         case Route():
-            return Trigger(kind="route", verb=verb, name=obj.destination, host=host)
+            return Trigger(kind="route", verb=verb, name=obj.destination, host=host, nsid=nsid)
         case Rule():
-            return Trigger(kind="rule", verb=verb, name=obj.source, host=host)
+            return Trigger(kind="rule", verb=verb, name=obj.source, host=host, nsid=nsid)
         case Sysctl() if obj.name.rpartition("/")[2] in _NOTIFIED:
-            return Trigger(kind="sysctl", verb=verb, name=obj.name, host=host)
+            return Trigger(kind="sysctl", verb=verb, name=obj.name, host=host, nsid=nsid)
         case Ruleset() | SetElement():
-            return Trigger(kind="ruleset", verb=verb, host=host)
+            return Trigger(kind="ruleset", verb=verb, host=host, nsid=nsid)
         case _:
             return None
 

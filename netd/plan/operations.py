@@ -12,8 +12,8 @@ Verb = Literal["add", "change", "delete", "retire"]
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a plan.
 
-    `add` makes the object be there as wanted, also where something of netd's is there already;
-    `change` is told that it is. A changed ruleset keeps the elements of its sets.
+    An `add` leaves alone what it finds: an observation tells whether that is as wanted. A
+    changed ruleset keeps the elements of its sets.
 
     `object` is the wanted object, for `delete` and `retire` the one that has to go; `was` is
     what the kernel has now, where it is known. `retire` is a delete in two steps: the link is

@@ -123,7 +123,8 @@ def _addresses_and_routes(draw: st.DrawFn, links: list[Link]) -> Iterator[Object
                 destination=destination,
                 link=link.name,
                 gateway=str(here.network.network_address + 1),
-                source=draw(st.sampled_from((None, str(here.ip)))),
+                # An IPv6 route outlives its source and forgets it; that takes a second plan.
+                source=draw(st.sampled_from((None, str(here.ip)))) if here.version == 4 else None,
             )
             # The host's own default route is the fake kernel's.
             if link.ns != HOST and (link.ns, here.version) not in have_default:
