@@ -238,9 +238,9 @@ def _patch(**replacements: Any) -> dict[str, Any]:
     help="Detach all that this container has; none is no error.",
 )
 def detach(endpoints: tuple[str, ...], container_id: str | None) -> None:
-    """Detach endpoints, by ID or all of a container, and print each that is gone.
+    """Detach endpoints, by ID or all of a container.
 
-    After a failure the others are still detached.
+    Each that is gone is printed. After a failure the others are still detached.
     """
     if bool(endpoints) == bool(container_id):
         raise click.UsageError("give either endpoint ids or --container")

@@ -1,5 +1,9 @@
 """`netctl events`: what happens, as it happens."""
 
+import os
+import select
+import stat
+from threading import Thread
 from typing import Any
 
 import click
@@ -7,6 +11,8 @@ import click
 from netd.cli.connection import connect, netctl
 from netd.cli.failure import Failure
 from netd.cli.output import print_line, text
+
+STDOUT = 1
 
 
 @click.command(epilog="\b\nExample:\n  netctl events --since 120")
@@ -22,6 +28,8 @@ def events(since: int | None, as_json: bool) -> None:
 
     When the daemon ends the stream, the exit code is 1.
     """
+    if stat.S_ISFIFO(os.fstat(STDOUT).st_mode):
+        Thread(target=_end_with_reader, daemon=True).start()
     last = since
     with connect() as client, client.events(since) as stream:
         for event in stream:
@@ -34,6 +42,17 @@ def events(since: int | None, as_json: bool) -> None:
         "the daemon ended the stream: it stops, or this reader was too slow",
         hint="" if last is None else f"Go on with '{netctl()} events --since {last}'.",
     )
+
+
+def _end_with_reader() -> None:
+    """End this process when nobody reads its output any more, as `tail -f` does.
+
+    Else `netctl events | head -1` would last until a second event could not be written.
+    """
+    pipe = select.poll()
+    pipe.register(STDOUT, 0)  # POLLERR is reported without being asked for
+    pipe.poll()
+    os._exit(1)
 
 
 def _line(event: dict[str, Any]) -> str:

@@ -130,9 +130,10 @@ def inspect(network: str, as_json: bool) -> None:
     "networks", nargs=-1, required=True, metavar="NETWORK...", shell_complete=network_names
 )
 def rm(networks: tuple[str, ...]) -> None:
-    """Remove networks, given by name or id, and print each that is gone.
+    """Remove networks, given by name or id.
 
-    A network with endpoints is left alone. After a failure the others are still removed.
+    Each that is gone is printed. A network with endpoints is left alone. After a failure the
+    others are still removed.
     """
 
     def remove(ref: str) -> None:

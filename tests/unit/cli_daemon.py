@@ -72,11 +72,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(answer.status)
         if answer.media_type == "application/x-ndjson":
             self.send_header("Content-Type", answer.media_type)
-            self.send_header("Connection", "close")
+            self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
             for line in answer.body:
-                self.wfile.write(json.dumps(line).encode() + b"\n")
+                data = json.dumps(line).encode() + b"\n"
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
             self.server.daemon.held.wait()
+            self.wfile.write(b"0\r\n\r\n")
             return
         data = b"" if answer.body is None else json.dumps(answer.body).encode()
         if answer.body is not None:
