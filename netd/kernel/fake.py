@@ -321,6 +321,8 @@ class FakeKernel:
                 raise Refused(errno.ENOENT)
             case _ if isinstance(obj, Veth) and not reachable(obj.peer_ns):
                 raise Refused(errno.ENOENT)
+            case _ if self._on_a_strangers_link(obj):
+                raise Refused(errno.EPERM)
             case verb if obj.key not in self.simulation.objects and (
                 verb == "add" or isinstance(obj, Sysctl)
             ):
@@ -344,6 +346,10 @@ class FakeKernel:
             return False
         taggable = isinstance(obj, Link) and not isinstance(obj, Loopback)
         return not taggable or obj.key in self.simulation.tagged
+
+    def _on_a_strangers_link(self, obj: Object) -> bool:
+        link = self.simulation.objects.get(obj.link_key) if obj.link_key else None
+        return link is not None and not self._is_own(link)
 
     def _shows_itself(self, obj: Object) -> bool:
         """Whether it is seen without being wanted: containers' links and addresses have no tag."""
