@@ -144,6 +144,14 @@ def _check_host_ip(host_ip: str, families: Collection[Family], field: str) -> No
         raise Invalid(
             f"host_ip {host_ip!r}: give it without zone, and an IPv4 address as such", field=field
         )
+    if isinstance(address, ipaddress.IPv6Address) and (
+        address.is_loopback or address.is_link_local
+    ):
+        raise Invalid(
+            f"host_ip {host_ip!r}: Linux cannot translate this address; publish on 127.0.0.1, on "
+            "a global or unique local address, or leave host_ip out",
+            field=field,
+        )
     if address.is_multicast or str(address) == "255.255.255.255":
         raise Invalid(f"host_ip {host_ip!r} is not an address of one host", field=field)
     if address.version not in families:
