@@ -40,7 +40,7 @@ async def clean_up(config: Config, state_dir: Path) -> list[str]:
         done = [f"done: {op.text()}" for op in operations if op not in failed]
         return done + [f"failed: {failure.text()}" for failure in failures]
     finally:
-        await kernel.close()
+        kernel.close()
         await store.close()
 
 

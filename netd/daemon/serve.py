@@ -59,7 +59,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, reload.set)
 
         store = await SqliteStore.open(Path(config.state.dir))
-        kernel = LinuxKernel(config.node.name, docker_user_hook=config.host.docker_user_hook)
+        kernel = LinuxKernel(config.node.name)
         engine = await Engine.start(kernel, store, SystemClock(), engine_settings(config))
         # What is loaded by now lives as long as the daemon; the collector need not look at it.
         gc.collect()
@@ -81,7 +81,7 @@ class Daemon:
             log.info("stopping; containers stay connected")
             await api.stop()
             await engine.stop()
-            await kernel.close()
+            kernel.close()
 
     def _make_api(self, engine: Engine) -> ApiServer:
         api = self._config.api

@@ -12,10 +12,12 @@ from netd.engine.ports import PortTable
 from netd.model.endpoint import EndpointRecord, Lease
 from netd.model.errors import NotFound
 from netd.model.network import Network
+from netd.plan.addresses import IPNetwork
 from netd.plan.compile import driver_of
 from netd.plan.ipam import AddressPool
 from netd.plan.macvlan import shim_addresses
 from netd.plan.ports import HeldPort, families, held_ports
+from netd.plan.subnets import span_within
 
 ContainerKey = tuple[str, str, str]  # container id, network id, interface name
 
@@ -67,8 +69,8 @@ class Intent:
         pools = []
         for text in network.subnets:
             gateway = ipaddress.ip_address(gateways[text]) if text in gateways else None
-            pool = AddressPool(ipaddress.ip_network(text), gateway, self._quarantine_s)
-            pools.append(pool)
+            subnet = ipaddress.ip_network(text)
+            pools.append(AddressPool(subnet, gateway, self._quarantine_s, _span(network, subnet)))
         if network.options.get("shim"):
             for pool, address in zip(pools, shim_addresses(network), strict=True):
                 pool.take_static(ipaddress.ip_address(address), network.id, "subnets")
@@ -155,6 +157,12 @@ class Intent:
 def ports_of(record: EndpointRecord) -> list[HeldPort]:
     """The host ports that the endpoint's mappings take."""
     return held_ports(record.endpoint.ports, families(record.endpoint.addresses))
+
+
+def _span(network: Network, subnet: IPNetwork) -> IPNetwork | None:
+    text = network.options.get("range")
+    span = None if text is None else ipaddress.ip_network(str(text))
+    return span if span is not None and span_within(span, subnet) else None
 
 
 def _key(record: EndpointRecord) -> ContainerKey:

@@ -28,10 +28,11 @@ class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Taken(msgspec.Struct, frozen=True):
-    """A range that a new subnet must not overlap, and what takes it, in words."""
+    """A range that a new subnet must not overlap: what takes it, in words, and by which link."""
 
     subnet: IPNetwork
     by: str
+    link: str = ""
 
 
 def parse_subnet(text: str, field: str) -> IPNetwork:
@@ -107,11 +108,12 @@ def ranges_in_use(facts: Facts, own_links: Iterable[str]) -> list[Taken]:
         subnet = ipaddress.ip_network(route.destination)
         if subnet.prefixlen and route.link not in mine:
             by = f"the host's route {subnet}" + (f" dev {route.link}" if route.link else "")
-            taken.append(Taken(subnet, by))
+            taken.append(Taken(subnet, by, route.link or ""))
     for address in facts.addresses:
         if address.link not in mine and address.scope == "global":
             interface = ipaddress.ip_interface(address.address)
-            taken.append(Taken(interface.network, f"the address {interface} of {address.link}"))
+            by = f"the address {interface} of {address.link}"
+            taken.append(Taken(interface.network, by, address.link))
     for server in facts.nameservers:
         subnet = ipaddress.ip_network(server)
         if not subnet.is_loopback:
@@ -122,7 +124,7 @@ def ranges_in_use(facts: Facts, own_links: Iterable[str]) -> list[Taken]:
 def check_free(subnet: IPNetwork, taken: Iterable[Taken], field: str) -> None:
     """Raise `Conflict` when `subnet` overlaps something that is taken."""
     for other in taken:
-        if _overlap(subnet, other.subnet):
+        if overlap(subnet, other.subnet):
             raise Conflict(f"{subnet} overlaps {other.by}", field=field)
 
 
@@ -130,9 +132,9 @@ def choose_subnet(pools: Sequence[Pool], taken: Sequence[Taken]) -> IPNetwork:
     """The first subnet of the pools that overlaps nothing. Raises `Exhausted`."""
     for pool in pools:
         base = ipaddress.ip_network(pool.base)
-        near = [other for other in taken if _overlap(base, other.subnet)]
+        near = [other for other in taken if overlap(base, other.subnet)]
         for subnet in pool.subnets():
-            if not any(_overlap(subnet, other.subnet) for other in near):
+            if not any(overlap(subnet, other.subnet) for other in near):
                 return subnet
     bases = ", ".join(f"{pool.base} in /{pool.prefix}" for pool in pools)
     raise Exhausted(
@@ -142,7 +144,8 @@ def choose_subnet(pools: Sequence[Pool], taken: Sequence[Taken]) -> IPNetwork:
     )
 
 
-def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
+def overlap(one: IPNetwork, other: IPNetwork) -> bool:
+    """Whether the two share an address; networks of different families never do."""
     if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
         return one.overlaps(other)
     if isinstance(one, IPv6Network) and isinstance(other, IPv6Network):

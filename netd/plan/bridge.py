@@ -16,12 +16,19 @@ from netd.plan.interior import addresses_and_routes
 from netd.plan.objects import Address, Bridge, Loopback, Object, Route, Veth, VethPeer
 from netd.plan.ports import port_elements
 from netd.plan.shaping import shaping_objects
-from netd.plan.subnets import check_options, refuse, settle_gateways, settle_mtu, settle_subnets
+from netd.plan.subnets import (
+    check_options,
+    refuse,
+    settle_gateways,
+    settle_mtu,
+    settle_span,
+    settle_subnets,
+)
 
 _CONNECTED_METRIC_IPV6 = 256  # IP6_RT_PRIO_ADDRCONF, include/uapi/linux/ipv6_route.h
 PORTS_MAX = 1023  # BR_PORT_BITS is 10 and port 0 is not used: net/bridge/br_private.h
 
-_OPTIONS: dict[str, type] = {"masquerade": bool}
+_OPTIONS: dict[str, type] = {"masquerade": bool, "range": str}
 
 
 def complete(spec: NetworkSpec, identity: Identity, around: Surroundings) -> Network:
@@ -29,6 +36,7 @@ def complete(spec: NetworkSpec, identity: Identity, around: Surroundings) -> Net
     refuse(spec, "vni", "parent", "encrypted")
     check_options(spec, _OPTIONS)
     subnets = settle_subnets(spec, around)
+    settle_span(spec, subnets)
     uplinks = around.facts.uplinks()
     return Network(
         id=identity.id,

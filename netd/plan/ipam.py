@@ -34,10 +34,20 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class AddressPool:
-    """The addresses of one subnet. `gateway` and the subnet's own addresses are never given."""
+    """The addresses of one subnet. `gateway` and the subnet's own addresses are never given.
 
-    def __init__(self, subnet: IPNetwork, gateway: IPAddress | None, quarantine_s: float) -> None:
+    Without being asked for, only addresses of `span` are given: all of the subnet by default.
+    """
+
+    def __init__(
+        self,
+        subnet: IPNetwork,
+        gateway: IPAddress | None,
+        quarantine_s: float,
+        span: IPNetwork | None = None,
+    ) -> None:
         self.subnet = subnet
+        self._span = span or subnet
         self.quarantine_s = quarantine_s
         self._held: dict[IPAddress, str] = {}
         self._returned: OrderedDict[IPAddress, Returned] = OrderedDict()
@@ -45,7 +55,7 @@ class AddressPool:
         self._reserved = {subnet.network_address, gateway}
         if isinstance(subnet, IPv4Network):
             self._reserved.add(subnet.broadcast_address)
-        self._cursor = 1  # offset of the first address that may never have been used
+        self._cursor = 0  # offset in the span of the first address that may be unused yet
 
     @property
     def held(self) -> int:
@@ -94,7 +104,9 @@ class AddressPool:
             self.remember(grant.address, grant.before.name, grant.before.released_s)
             self._returned.move_to_end(grant.address, last=False)
         else:
-            self._cursor = min(self._cursor, self._offset(grant.address))
+            offset = int(grant.address) - int(self._span.network_address)
+            if 0 <= offset < self._span.num_addresses:
+                self._cursor = min(self._cursor, offset)
 
     def remembered(self) -> list[IPAddress]:
         """The addresses that were given back and are not handed out again yet."""
@@ -112,8 +124,8 @@ class AddressPool:
         return address if address in self._returned else None
 
     def _unused(self) -> IPAddress | None:
-        while self._cursor < self.subnet.num_addresses:
-            address = self.subnet.network_address + self._cursor
+        while self._cursor < self._span.num_addresses:
+            address = self._span.network_address + self._cursor
             self._cursor += 1
             if (
                 address not in self._held
@@ -130,11 +142,8 @@ class AddressPool:
             return address if age_s >= self.quarantine_s or age_s < 0 else None
         return None
 
-    def _offset(self, address: IPAddress) -> int:
-        return int(address) - int(self.subnet.network_address)
-
     def _why_exhausted(self, now_s: float) -> str:
-        text = f"{self.subnet} has no free address: {len(self._held)} are in use"
+        text = f"{self._span} has no free address: {len(self._held)} are in use"
         if self._returned:
             oldest = next(iter(self._returned.values()))
             wait_s = max(0.0, oldest.released_s + self.quarantine_s - now_s)

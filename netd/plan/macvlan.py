@@ -5,19 +5,30 @@ not pass packets between a parent and its macvlan children.
 """
 
 import ipaddress
+from collections.abc import Sequence
+
+import msgspec
 
 from netd.model.endpoint import EndpointRecord
 from netd.model.errors import Conflict, Exhausted, Invalid, Unavailable
 from netd.model.names import check_ifname, shim_name
 from netd.model.network import Network, NetworkSpec
-from netd.plan.addresses import IPNetwork, derive_mac
+from netd.plan.addresses import IPNetwork, Taken, derive_mac, overlap
 from netd.plan.context import Identity, Surroundings
 from netd.plan.interior import addresses_and_routes
 from netd.plan.objects import Address, Loopback, Macvlan, Object, Route
-from netd.plan.subnets import check_options, refuse, settle_gateways, settle_mtu, settle_subnets
+from netd.plan.subnets import (
+    check_options,
+    refuse,
+    settle_gateways,
+    settle_mtu,
+    settle_span,
+    settle_subnets,
+    span_within,
+)
 
 _MODES = {"macvlan": ("bridge", "private", "vepa", "passthru"), "ipvlan": ("l2", "l3", "l3s")}
-_OPTIONS: dict[str, type] = {"mode": str, "shim": bool}
+_OPTIONS: dict[str, type] = {"mode": str, "range": str, "shim": bool}
 
 
 def complete(spec: NetworkSpec, identity: Identity, around: Surroundings) -> Network:
@@ -29,8 +40,10 @@ def complete(spec: NetworkSpec, identity: Identity, around: Surroundings) -> Net
     check_options(spec, _OPTIONS)
     _check_mode(spec)
     parent_mtu, parent = _settle_parent(spec, around)
-    subnets = settle_subnets(spec, around)
-    _check_room(spec, subnets)
+    # The containers are on the parent's own segment, so its subnets are theirs too.
+    others = [taken for taken in around.taken if taken.link != parent]
+    subnets = settle_subnets(spec, msgspec.structs.replace(around, taken=others))
+    _check_room(spec, subnets, [taken for taken in around.taken if taken.link == parent])
     return Network(
         id=identity.id,
         name=spec.name,
@@ -96,11 +109,15 @@ def endpoint_objects(network: Network, record: EndpointRecord) -> list[Object]:
 
 
 def shim_addresses(network: Network) -> tuple[str, ...]:
-    """The shim's address in each subnet: the first that is not the gateway."""
+    """The shim's address in each subnet: the first to hand out that is not the gateway."""
     found = []
+    span = network.options.get("range")
     for subnet in map(ipaddress.ip_network, network.subnets):
-        first = subnet.network_address + 1
-        found.append(str(first + 1 if str(first) in network.gateways else first))
+        room = subnet
+        if span is not None and span_within(ipaddress.ip_network(str(span)), subnet):
+            room = ipaddress.ip_network(str(span))
+        candidates = (room.network_address + offset for offset in range(1, 4))
+        found.append(next(str(a) for a in candidates if str(a) not in network.gateways))
     return tuple(found)
 
 
@@ -166,6 +183,19 @@ def _settle_parent(spec: NetworkSpec, around: Surroundings) -> tuple[int, str]:
     return link.mtu, parent
 
 
-def _check_room(spec: NetworkSpec, subnets: tuple[IPNetwork, ...]) -> None:
-    if spec.options.get("shim") and any(subnet.num_addresses < 8 for subnet in subnets):
-        raise Exhausted("a shim needs a subnet of at least 8 addresses", field="subnets")
+def _check_room(
+    spec: NetworkSpec, subnets: tuple[IPNetwork, ...], of_parent: Sequence[Taken]
+) -> None:
+    """Refuse what could hand out addresses that are not netd's, or has none to hand out."""
+    span = settle_span(spec, subnets)
+    for subnet in subnets:
+        shared = next((t for t in of_parent if overlap(subnet, t.subnet)), None)
+        if shared and not (span and span_within(span, subnet)):
+            raise Invalid(
+                f"{subnet} has other users: {shared.by}; give with the option `range` the part of "
+                "it that is netd's to hand out",
+                field="options.range",
+            )
+        room = span if span and span_within(span, subnet) else subnet
+        if spec.options.get("shim") and room.num_addresses < 8:
+            raise Exhausted("a shim needs at least 8 addresses", field="subnets")

@@ -44,6 +44,26 @@ def settle_subnets(spec: NetworkSpec, around: Surroundings) -> tuple[IPNetwork, 
     return tuple(subnets)
 
 
+def settle_span(spec: NetworkSpec, subnets: Sequence[IPNetwork]) -> IPNetwork | None:
+    """The option `range`: the part of a subnet that addresses are handed out of, unasked.
+
+    Raises `Invalid` when it is in none of the subnets.
+    """
+    text = spec.options.get("range")
+    if text is None:
+        return None
+    span = parse_subnet(str(text), "options.range")
+    if not any(span_within(span, subnet) for subnet in subnets):
+        known = ", ".join(map(str, subnets))
+        raise Invalid(f"{span} is in no subnet of the network ({known})", field="options.range")
+    return span
+
+
+def span_within(span: IPNetwork, subnet: IPNetwork) -> bool:
+    """Whether `span` is part of `subnet`."""
+    return span.network_address in subnet and span.prefixlen >= subnet.prefixlen
+
+
 def settle_gateways(spec: NetworkSpec, subnets: Sequence[IPNetwork]) -> tuple[str, ...]:
     """One gateway for each subnet: the one asked for, or the subnet's first address."""
     asked: dict[IPNetwork, str] = {}

@@ -1,0 +1,194 @@
+"""A host in a network namespace with a real daemon, an outside, and containers.
+
+Nothing here needs names in /run/netns: namespaces are held open by sleeping processes and
+end with them, so a test run that is killed leaves nothing but processes that end themselves.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from netd.client.client import Client
+from netd.client.errors import Unreachable
+
+PR_SET_PDEATHSIG = 1
+START_DEADLINE_S = 20.0
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Namespace:
+    """A network namespace held open by a process; `lo` is up if asked for."""
+
+    def __init__(self, stack: ExitStack, *, loopback: bool = False) -> None:
+        self._process = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"],
+            stdout=subprocess.PIPE,
+            preexec_fn=_die_with_parent,
+        )
+        stack.enter_context(self._process)
+        stack.callback(self.end)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"\n", "unshare --net failed"
+        self.pid = self._process.pid
+        self.path = f"/proc/{self.pid}/ns/net"
+        if loopback:
+            self.run("ip", "link", "set", "lo", "up")
+
+    def run(self, *command: str, check: bool = True, timeout_s: float = 20) -> str:
+        """Run a program inside; return its output. Fails when the program does."""
+        done = subprocess.run(
+            self.wrap(*command), capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+        return done.stdout
+
+    def succeeds(self, *command: str) -> bool:
+        done = subprocess.run(self.wrap(*command), capture_output=True, timeout=20, check=False)
+        return done.returncode == 0
+
+    def start(self, stack: ExitStack, *command: str) -> "subprocess.Popen[str]":
+        """Start a program inside that ends with the test."""
+        process = subprocess.Popen(
+            self.wrap(*command),
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            preexec_fn=_die_with_parent,
+        )
+        stack.enter_context(process)
+        stack.callback(process.kill)
+        return process
+
+    def wrap(self, *command: str) -> list[str]:
+        return ["nsenter", f"--net={self.path}", *command]
+
+    def pings(self, address: str, *, wait_s: int = 2) -> bool:
+        return self.succeeds("ping", "-c", "1", "-W", str(wait_s), address)
+
+    def links(self) -> list[str]:
+        """Names of the links, without `lo` and the kernel's fallback devices."""
+        found = json.loads(self.run("ip", "-json", "link"))
+        return [link["ifname"] for link in found if link["ifname"] != "lo"]
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+class Host(Namespace):
+    """A host with an uplink `eth0` to `outside`, and a netd of its own."""
+
+    ADDRESS, OUTSIDE = "192.0.2.10", "192.0.2.1"
+    ADDRESS6, OUTSIDE6 = "2001:db8::10", "2001:db8::1"
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        super().__init__(stack, loopback=True)
+        self.folder = folder
+        self.socket = str(folder / "netd.sock")
+        self.log = folder / "netd.log"
+        self.outside = Namespace(stack, loopback=True)
+        self._stack = stack
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._add_uplink()
+        self.client = Client(self.socket)
+        stack.callback(self.client.close)
+        stack.callback(self.kill)
+
+    def _add_uplink(self) -> None:
+        self.run(
+            *("ip", "link", "add", "eth0", "type", "veth"),
+            *("peer", "name", "eth0", "netns", str(self.outside.pid)),
+        )
+        for space, address, address6 in (
+            (self, self.ADDRESS, self.ADDRESS6),
+            (self.outside, self.OUTSIDE, self.OUTSIDE6),
+        ):
+            space.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+            space.run("ip", "address", "add", f"{address6}/64", "dev", "eth0", "nodad")
+            space.run("ip", "link", "set", "eth0", "up")
+        self.run("ip", "route", "add", "default", "via", self.OUTSIDE)
+        self.run("ip", "-6", "route", "add", "default", "via", self.OUTSIDE6)
+
+    def container(self) -> Namespace:
+        return Namespace(self._stack)
+
+    def launch(self, *flags: str, environment: dict[str, str] | None = None) -> None:
+        """Start the daemon without waiting for it."""
+        with self.log.open("ab") as log:
+            self._daemon = subprocess.Popen(
+                self.wrap(
+                    *(sys.executable, "-m", "netd.daemon.main"),
+                    *("--socket", self.socket, "--state-dir", str(self.folder / "state")),
+                    *("--node", "host-1", "--no-registry", *flags),
+                ),
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **(environment or {})},
+                preexec_fn=_die_with_parent,
+            )
+
+    def start_daemon(self, *flags: str, environment: dict[str, str] | None = None) -> None:
+        """Start the daemon and return when it is ready."""
+        self.launch(*flags, environment=environment)
+        self.await_ready()
+
+    def await_ready(self) -> None:
+        """Return when the daemon says that it is ready; fail when it ends or takes too long."""
+        deadline_s = time.monotonic() + START_DEADLINE_S
+        assert self._daemon is not None
+        while True:
+            try:
+                if self.client.status()["ready"]:
+                    return
+            except Unreachable:
+                pass
+            if self._daemon.poll() is not None or time.monotonic() > deadline_s:
+                raise AssertionError(f"netd did not start:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.01)  # nothing tells from outside that a socket begins to answer
+
+    @property
+    def daemon_pid(self) -> int:
+        assert self._daemon is not None
+        return self._daemon.pid
+
+    def stop_daemon(self) -> None:
+        """SIGTERM, and wait for the end."""
+        assert self._daemon is not None
+        self._daemon.terminate()
+        assert self._daemon.wait(timeout=20) == 0, self.log.read_text()[-4000:]
+        self._daemon = None
+
+    def kill(self) -> None:
+        """SIGKILL: the end without a last word."""
+        if self._daemon is not None:
+            self._daemon.kill()
+            self._daemon.wait()
+            self._daemon = None
+
+    def await_end(self) -> int:
+        """Wait until the daemon has ended by itself; its exit code."""
+        assert self._daemon is not None
+        code = self._daemon.wait(timeout=20)
+        self._daemon = None
+        return code
+
+    def attach(self, network: str, container: Namespace, **request: Any) -> dict[str, Any]:
+        request.setdefault("container_id", f"c{container.pid}")
+        return self.client.attach(network, pid=container.pid, **request)
+
+    def plan(self) -> list[str]:
+        """The texts of the operations that would run now."""
+        return [f"{op['verb']} {op['object']} ({op['reason']})" for op in self.client.plan()]
