@@ -18,7 +18,6 @@ _FAILURES: dict[str, type[Failure]] = {
     "conflict": Conflict,
 }
 _HINTS = {
-    "not-found": "'{netctl} network ls' and '{netctl} endpoint ls' show what there is.",
     "unavailable": "Try again later; '{netctl} status' shows the daemon's state.",
     "kernel": "'{netctl} doctor' checks what the kernel offers.",
     "forbidden": "Run netctl as root or as a member of the group netd.",

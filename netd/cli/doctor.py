@@ -7,7 +7,7 @@ import click
 from netd.cli import options as shared
 from netd.cli.connection import connect
 from netd.cli.failure import NoDaemon, say
-from netd.cli.output import level, print_json, text
+from netd.cli.output import counted, level, print_json, text
 
 
 @click.command(epilog="\b\nExample:\n  netctl doctor")
@@ -30,7 +30,10 @@ def doctor(as_json: bool) -> None:
             if finding.get("remedy"):
                 click.echo(f"         remedy: {text(finding['remedy'])}")
         errors, warnings = (_count(findings, name) for name in ("error", "warning"))
-        say(f"{len(findings)} checks: {errors} errors, {warnings} warnings")
+        say(
+            f"{counted(len(findings), 'check')}: {counted(errors, 'error')}, "
+            f"{counted(warnings, 'warning')}"
+        )
     click.get_current_context().exit(code or int(_count(findings, "error") > 0))
 
 

@@ -59,6 +59,11 @@ def print_conditions(conditions: object) -> None:
             click.echo(f"  remedy: {text(condition['remedy'])}")
 
 
+def counted(number: int, noun: str) -> str:
+    """e.g. `1 operation`, `2 operations`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def level(name: str) -> str:
     """A level's name, coloured; the colour goes where there is no terminal or it is unwanted."""
     return click.style(name, fg=_LEVEL_COLOURS.get(name))

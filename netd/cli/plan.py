@@ -7,7 +7,7 @@ import click
 from netd.cli import options as shared
 from netd.cli.connection import connect
 from netd.cli.failure import Failure, say
-from netd.cli.output import clean, print_json
+from netd.cli.output import clean, counted, print_json
 
 
 @click.command(epilog="\b\nExample:\n  netctl plan --exit-code")
@@ -55,7 +55,9 @@ def reconcile(as_json: bool) -> None:
             f"in {report['duration_ms']:.1f} ms"
         )
     if failed:
-        raise Failure(f"{len(failed)} operations failed", hint="'netctl doctor' may say why.")
+        raise Failure(
+            f"{counted(len(failed), 'operation')} failed", hint="'netctl doctor' may say why."
+        )
 
 
 def _line(operation: dict[str, Any]) -> str:

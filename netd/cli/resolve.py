@@ -1,5 +1,7 @@
 """`netctl resolve`: look a name up as a container would."""
 
+from typing import Any
+
 import click
 
 from netd.cli import options as shared
@@ -16,7 +18,6 @@ from netd.cli.output import print_json, print_table, text
 @click.argument("name")
 @click.option(
     "--type",
-    "record_type",
     type=click.Choice(("A", "AAAA", "PTR"), case_sensitive=False),
     default="A",
     show_default=True,
@@ -24,14 +25,14 @@ from netd.cli.output import print_json, print_table, text
 )
 @click.option(
     "--from",
-    "source",
     metavar="ADDRESS",
     help="Answer as to the container with this address, which sees the names of its networks.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print the data of the records only.")
 @shared.as_json
-def resolve(name: str, record_type: str, source: str | None, quiet: bool, as_json: bool) -> None:
+def resolve(name: str, quiet: bool, as_json: bool, **question: Any) -> None:
     """Look NAME up and print its records. No record is exit code 3."""
+    record_type, source = question["type"], question["from"]  # words that Python has taken
     with connect() as client:
         answer = client.resolve(name, record_type, source)
     records = answer["records"]

@@ -6,7 +6,7 @@ import click
 
 from netd.cli import options as shared
 from netd.cli.connection import connect, netctl
-from netd.cli.output import clean, level, print_conditions, print_fields, print_json
+from netd.cli.output import clean, counted, level, print_conditions, print_fields, print_json
 
 
 @click.command(epilog="\b\nExample:\n  netctl status --json")
@@ -28,7 +28,7 @@ def status(as_json: bool) -> None:
 
 
 def _summary(found: dict[str, Any]) -> dict[str, object]:
-    drift = f"{found['drift']} operations needed; '{netctl()} plan' shows them"
+    drift = f"{counted(found['drift'], 'operation')} needed; '{netctl()} plan' shows what"
     summary = {
         "networks": found["networks"],
         "endpoints": found["endpoints"],

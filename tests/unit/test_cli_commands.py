@@ -73,7 +73,7 @@ def test_status_says_what_is_wrong_and_what_to_do(daemon: Daemon, netctl: Netctl
     daemon.on("GET", "/v1/status", STATUS | trouble)
     lines = netctl("status").stdout.splitlines()
     assert lines[0] == "netd 1.2.3 on host1: error: not ready"
-    assert "drift         2 operations needed; 'netctl plan' shows them" in lines
+    assert "drift         2 operations needed; 'netctl plan' shows what" in lines
     assert "config error  bad key" in lines
     assert lines[-2:] == [
         "warning foreign-drop: chain FORWARD drops (since 2026-01-02T03:04:05Z)",
@@ -119,7 +119,7 @@ def test_reconcile_with_a_failure(daemon: Daemon, netctl: Netctl) -> None:
     daemon.on("POST", "/v1/reconcile", report(failed=[FAILED]))
     result = netctl("reconcile")
     assert result.stdout == "change link nd-blue  # it is missing; failed: not permitted\n"
-    assert "Error: 1 operations failed\n" in result.stderr
+    assert "Error: 1 operation failed\n" in result.stderr
     assert result.exit_code == 1
     as_json = netctl("reconcile", "--json")
     assert (json.loads(as_json.stdout), as_json.exit_code) == (report(failed=[FAILED]), 1)
@@ -161,6 +161,13 @@ def test_resolve_without_an_answer(
     assert result.exit_code == code
     as_json = netctl("resolve", "web", "--json")
     assert (json.loads(as_json.stdout), as_json.exit_code) == (answer, code)
+
+
+def test_resolve_for_an_address_that_is_none(daemon: Daemon, netctl: Netctl) -> None:
+    daemon.refuse("GET", "/v1/resolve", 400, "invalid", detail="'x' is no address", field="from")
+    result = netctl("resolve", "web", "--from", "x")
+    assert result.stderr.startswith("Error: --from: 'x' is no address\n")
+    assert result.exit_code == 2
 
 
 def test_members(daemon: Daemon, netctl: Netctl) -> None:
@@ -220,7 +227,7 @@ def test_doctor_shows_each_check_with_its_remedy(daemon: Daemon, netctl: Netctl)
         "error    leaks       2 links\n"
         "         remedy: netctl reconcile\n"
     )
-    assert result.stderr == "3 checks: 1 errors, 1 warnings\n"
+    assert result.stderr == "3 checks: 1 error, 1 warning\n"
     assert result.exit_code == 1
     as_json = netctl("doctor", "--json")
     assert (json.loads(as_json.stdout), as_json.exit_code) == (FINDINGS, 1)
