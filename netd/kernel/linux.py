@@ -1,0 +1,122 @@
+"""The kernel of this host, as the engine sees it."""
+
+import asyncio
+import errno
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from netd.engine.interfaces import Observation, Scope, Trigger
+from netd.kernel import rtnl_encode as encode
+from netd.kernel.apply import Applier
+from netd.kernel.conntrack import flush_udp
+from netd.kernel.facts import observe_facts
+from netd.kernel.monitor import Monitor
+from netd.kernel.netlink import NetlinkSocket
+from netd.kernel.netns import Namespaces
+from netd.kernel.nft import Nftables
+from netd.kernel.observe import Observer
+from netd.kernel.ports import PortHolder
+from netd.kernel.tc import TrafficControl
+from netd.model.endpoint import Sandbox
+from netd.model.errors import KernelFailure
+from netd.plan.facts import Facts
+from netd.plan.operations import Failure, Operation
+from netd.plan.ports import HeldPort
+
+T = TypeVar("T")
+
+
+class LinuxKernel:
+    """Implements `netd.engine.interfaces.Kernel`.
+
+    The host's network is that of the thread that makes this object. A netlink write blocks
+    its thread while others hold the kernel's network lock, so one thread makes all calls, in
+    the order they were made in. The removal of retired links, which takes tens of
+    milliseconds, has a thread of its own. Raises OSError when a socket cannot be opened.
+    """
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._namespaces = Namespaces()
+        self._rtnl = NetlinkSocket()
+        self._reaper_rtnl = NetlinkSocket()
+        self._nft = Nftables()
+        self._tc = TrafficControl(self._rtnl)
+        self._applier = Applier(self._rtnl, self._namespaces, self._nft, self._tc)
+        self._ports = PortHolder()
+        self._monitor = Monitor()
+        self._retired = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
+        self._reaper = ThreadPoolExecutor(1, thread_name_prefix="reaper")
+
+    def close(self) -> None:
+        """Wait for what was begun and close all sockets. Kernel state stays as it is."""
+        self._thread.shutdown()
+        self._reaper.shutdown()
+        self._rtnl.close()
+        self._reaper_rtnl.close()
+        self._nft.close()
+        self._ports.close()
+        self._namespaces.close()
+
+    async def facts(self) -> Facts:
+        return await self._call(partial(observe_facts, self._rtnl, self._node))
+
+    async def enter(self, *, path: str | None, pid: int | None) -> tuple[Sandbox, frozenset[str]]:
+        identify = partial(self._namespaces.identify, path=path, pid=pid)
+        return await self._call(identify)
+
+    def own_sandbox_inode(self) -> int:
+        return self._namespaces.home_inode
+
+    async def alive(self, sandbox: Sandbox) -> bool:
+        return await self._call(partial(self._namespaces.alive, sandbox))
+
+    async def observe(self, scope: Scope) -> Observation:
+        observer = Observer(self._rtnl, self._namespaces, self._nft, self._tc, scope)
+        observation = await self._call(observer.run)
+        self._retired = observation.retired
+        return observation
+
+    async def apply(
+        self, operations: Sequence[Operation], sandboxes: Mapping[str, Sandbox]
+    ) -> list[Failure]:
+        failures = await self._call(partial(self._applier.run, operations, sandboxes))
+        self._retired += sum(operation.verb == "retire" for operation in operations)
+        return failures
+
+    async def reap(self) -> int:
+        """As in the interface; counts those that this object retired or observed."""
+        waiting, self._retired = self._retired, 0
+        await self._call(self._reap, self._reaper)
+        return waiting
+
+    def hold_ports(self, ports: Sequence[HeldPort]) -> list[HeldPort]:
+        return self._ports.hold(ports)
+
+    def release_ports(self, ports: Sequence[HeldPort]) -> None:
+        self._ports.release(ports)
+
+    def busy_ports(self, ports: Sequence[HeldPort]) -> list[HeldPort]:
+        return self._ports.busy(ports)
+
+    async def flush_conntrack(self, ports: Sequence[HeldPort]) -> int:
+        return await self._call(partial(flush_udp, ports))
+
+    def watch(self, notify: Callable[[Trigger], None]) -> Callable[[], None]:
+        return self._monitor.start(notify)
+
+    async def _call(self, work: Callable[[], T], thread: ThreadPoolExecutor | None = None) -> T:
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(thread or self._thread, work)
+        except OSError as error:
+            raise KernelFailure(f"the kernel refused: {error.strerror or error}") from error
+
+    def _reap(self) -> None:
+        refused = self._reaper_rtnl.send([encode.delete_retired_links()])
+        for error in refused.values():
+            if error.errno != errno.ENODEV:  # there is none
+                raise error
