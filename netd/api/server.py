@@ -25,7 +25,7 @@ DEFAULT_LIMITS = Limits()
 
 
 class ApiServer:
-    """Serves `cases` on one Unix socket. Started once, stopped once."""
+    """Serves `cases` on one Unix socket. Started once; stopping again does nothing."""
 
     def __init__(
         self,
@@ -70,6 +70,8 @@ class ApiServer:
         self._dispatcher.streams.stop()
         if self._runner is not None:
             await self._runner.cleanup()
+            self._runner = None
         await self._dispatcher.mutations.settle(self._limits.grace_s)
         if self._listener is not None:
             self._listener.close()
+            self._listener = None

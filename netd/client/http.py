@@ -168,10 +168,12 @@ class Connection:
 def _read_head(source: BufferedReader) -> Response:
     while True:
         version, _, rest = _read_line(source).partition(" ")
-        if version != "HTTP/1.1":
+        if version not in {"HTTP/1.1", "HTTP/1.0"}:
             raise ProtocolError("the answer is not HTTP/1.1")
         status = _number(rest[:3], 10)
         headers = _read_headers(source)
+        if version == "HTTP/1.0":  # what the daemon answers to what it could not parse
+            headers["connection"] = "close"
         if status >= 200:  # 1xx answers only announce the real one
             return Response(status, headers, source)
 
