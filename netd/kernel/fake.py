@@ -117,6 +117,7 @@ class FakeKernel:
                         link=route.link,
                         gateway=route.gateway,
                         table=route.table,
+                        metric=route.metric or None,
                     )
                 )
         for name, value in facts.sysctls.items():
@@ -175,6 +176,7 @@ class FakeKernel:
                     link=obj.link,
                     gateway=obj.gateway,
                     table=obj.table,
+                    metric=obj.metric or 0,
                 )
                 for obj in own
             ),

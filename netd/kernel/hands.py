@@ -60,7 +60,8 @@ class Hands:
         self.put(Route(ns=ns, destination=destination, link=link, gateway=gateway))
 
     def delete_route(self, destination: str, link: str, ns: str = HOST, table: int = 254) -> None:
-        self._kernel.simulation.delete((ns, "route", str(table), destination, link))
+        route = Route(ns=ns, destination=destination, link=link, table=table)
+        self._kernel.simulation.delete(route.key)
 
     def delete_rule(self, source: str, table: int, ns: str = HOST) -> None:
         self._kernel.simulation.delete((ns, "rule", source, str(table)))

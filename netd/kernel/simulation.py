@@ -217,8 +217,7 @@ class Simulation:
             if ip_address(route.source) not in local:
                 raise Refused(errno.EINVAL)
         for other in self.of_type(Route):
-            same = (other.ns, other.table, other.destination)
-            if same == (route.ns, route.table, route.destination) and other.key != route.key:
+            if _place(other) == _place(route) and other.key != route.key:
                 raise Refused(errno.EEXIST)
 
     def _reachable(self, route: Route, gateway: str, on_link: list[Address]) -> bool:
@@ -323,3 +322,11 @@ class Simulation:
         for element in self.of_type(SetElement):
             if element.ns == ruleset.ns:
                 self._drop(element)
+
+
+def _place(route: Route) -> tuple[str, int, str, int]:
+    """What only one unicast route can have. The default metric of IPv6 is IP6_RT_PRIO_USER."""
+    metric = route.metric
+    if metric is None:
+        metric = 1024 if ip_network(route.destination).version == 6 else 0
+    return route.ns, route.table, route.destination, metric

@@ -62,7 +62,7 @@ def veth(box: str) -> Case:
     rests_on: list[Object] = [BLUE, replace(BLUE, name="nd-red", mac=OTHER_MAC)]
     made = pair(box, master="nd-blue")[0]
     assert isinstance(made, Veth)
-    return rests_on, made, replace(made, mtu=1400, master="nd-red", owner="ep-2")
+    return rests_on, made, replace(made, master="nd-red", owner="ep-2")
 
 
 def ifb(_box: str) -> Case:
@@ -176,9 +176,16 @@ def mapping(_box: str) -> Case:
     return [ruleset(forward_guard=False)], element, replace(element, value=("fd20::3", "81"))
 
 
+def free_veth(box: str) -> Case:
+    made = pair(box)[0]
+    assert isinstance(made, Veth)
+    return [], made, replace(made, mtu=1400)
+
+
 CASES = [
     bridge,
     veth,
+    free_veth,
     ifb,
     shim,
     macvlan,
@@ -199,6 +206,10 @@ CASES = [
 ]
 
 
+INDEPENDENT = (bridge, free_veth, ifb, rule4, rule6, table)
+"""What needs nothing else to be there."""
+
+
 @pytest.mark.parametrize("case", CASES)
 async def test_lifecycle(lab: Lab, case: Callable[[str], Case]) -> None:
     rests_on, obj, changed = case(await lab.container())
@@ -213,7 +224,7 @@ async def test_lifecycle(lab: Lab, case: Callable[[str], Case]) -> None:
     if changed is not None:
         plan = await lab.converge(*rests_on, changed)
         assert [(op.verb, op.object) for op in plan] == [("change", changed)]
-        assert await lab.add(obj) == []
+        assert await lab.add(changed) == []
         await lab.converge(*rests_on, obj)
 
     assert await lab.run("delete", obj) == []
@@ -231,9 +242,7 @@ async def test_what_is_removed_can_be_made_again(lab: Lab, case: Callable[[str],
     await lab.converge(*everything)
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if case not in (bridge, ifb, table, rule4, rule6)]
-)
+@pytest.mark.parametrize("case", [case for case in CASES if case not in INDEPENDENT])
 async def test_without_what_it_rests_on_it_is_refused(
     lab: Lab, case: Callable[[str], Case]
 ) -> None:
@@ -245,6 +254,24 @@ async def test_without_what_it_rests_on_it_is_refused(
     assert obj.key not in await lab.see(obj)
     assert (lab.world.links(), lab.world.links(box)) == links
     assert await lab.run("delete", obj) == []
+
+
+async def test_the_inner_end_of_a_pair_is_changed_and_goes_with_the_outer(lab: Lab) -> None:
+    outer, inner = pair(await lab.container())
+    assert isinstance(inner, VethPeer)
+    assert await lab.add(outer) == []
+    # It comes with the pair, but down.
+    assert (await lab.see(inner))[inner.key] == replace(inner, up=False)
+    assert await lab.add(inner) == []
+    assert await lab.add(inner) == []
+    assert await lab.converge(outer, inner) == []
+    changed = replace(inner, mtu=1400, mac=OTHER_MAC)
+    plan = await lab.converge(outer, changed)
+    assert [(op.verb, op.object) for op in plan] == [("change", changed)]
+    assert await lab.run("delete", inner) == []
+    assert await lab.converge(outer, changed) == []
+    assert await lab.run("delete", outer) == []
+    assert await lab.see(outer, changed) == {}
 
 
 async def test_lo_of_a_container_is_set_up_and_never_taken_away(lab: Lab) -> None:
