@@ -1,7 +1,7 @@
 """Published ports: elements of the firewall's maps, and host ports to keep others off."""
 
 import ipaddress
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -162,12 +162,6 @@ def _check_host_ip(host_ip: str, families: Collection[Family], field: str) -> No
 
 def _first_addresses(addresses: Iterable[str]) -> dict[Family, str]:
     first: dict[Family, str] = {}
-    for family, address in _split(addresses):
-        first.setdefault(family, address)
-    return first
-
-
-def _split(addresses: Iterable[str]) -> Iterator[tuple[Family, str]]:
     for text in addresses:
-        address = text.partition("/")[0]
-        yield (6 if ":" in address else 4), address
+        first.setdefault(6 if ":" in text else 4, text.partition("/")[0])
+    return first
