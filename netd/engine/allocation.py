@@ -1,9 +1,9 @@
 """Addresses for a new endpoint: taken together, given back together."""
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from netd.model.endpoint import Lease
+from netd.model.endpoint import Endpoint, Lease
 from netd.model.errors import Invalid
 from netd.plan.addresses import IPAddress, parse_address
 from netd.plan.ipam import AddressPool, Grant
@@ -66,32 +66,32 @@ class Allocation:
         )
 
 
-def give_back(
-    pools: Sequence[AddressPool],
-    network_id: str,
-    addresses: Sequence[str],
-    *,
-    name: str,
-    endpoint_id: str,
-    now_s: float,
-) -> tuple[Lease, ...]:
-    """Return an endpoint's addresses to their pools; the result is to be stored."""
-    leases = []
-    for text in addresses:
-        address = ipaddress.ip_interface(text).ip
+def leases_of(endpoint: Endpoint, pools: Sequence[AddressPool], now_s: float) -> tuple[Lease, ...]:
+    """What is to be remembered of an endpoint's addresses when it ends now.
+
+    Nothing of addresses that are in no pool: those of host networks are the host's.
+    """
+    addresses = [ipaddress.ip_interface(text).ip for text in endpoint.addresses]
+    return tuple(
+        Lease(
+            network_id=endpoint.network_id,
+            address=str(address),
+            name=endpoint.name or endpoint.container_id,
+            endpoint_id=endpoint.id,
+            released_s=now_s,
+        )
+        for address in addresses
+        if any(address in pool.subnet for pool in pools)
+    )
+
+
+def give_back(pools: Sequence[AddressPool], leases: Iterable[Lease]) -> None:
+    """Return the addresses of leases that have just ended to their pools."""
+    for lease in leases:
+        address = ipaddress.ip_address(lease.address)
         for pool in pools:
-            if address in pool.subnet:
-                pool.give_back(address, name, now_s)
-                leases.append(
-                    Lease(
-                        network_id=network_id,
-                        address=str(address),
-                        name=name,
-                        endpoint_id=endpoint_id,
-                        released_s=now_s,
-                    )
-                )
-    return tuple(leases)
+            if address in pool.subnet and lease.released_s is not None:
+                pool.give_back(address, lease.name, lease.released_s)
 
 
 def _assign(

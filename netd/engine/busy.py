@@ -15,16 +15,14 @@ class Busy:
         self._marks: Counter[int] = Counter()
 
     @contextmanager
-    def work_on(self, owner: str) -> Iterator[None]:
-        self._active[owner] += 1
+    def work_on(self, *owners: str) -> Iterator[None]:
+        self._active.update(owners)
         try:
             yield
         finally:
-            self._active[owner] -= 1
-            if not self._active[owner]:
-                del self._active[owner]
+            self._active -= Counter(owners)  # drops those that nobody works on any more
             if self._marks:
-                self._finished.append((self._serial, owner))
+                self._finished += [(self._serial, owner) for owner in owners]
 
     @contextmanager
     def since_now(self) -> Iterator["Mark"]:

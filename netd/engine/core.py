@@ -21,7 +21,7 @@ from netd.engine.publishing import Publishing
 from netd.engine.reaper import Reaper
 from netd.engine.reconciler import Reconciler
 from netd.engine.settings import Settings
-from netd.engine.startup import BOOT_ID, restore
+from netd.engine.startup import BOOT_ID, restore, same_boot
 from netd.engine.tasks import Tasks
 from netd.engine.watch import Watch
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
@@ -86,18 +86,21 @@ class Engine:
             reaper=Reaper(kernel, clock),
         )
         node_id = await _remember_node(store, snapshot, clock)
-        engine = cls(parts, Host(parts, node_id, snapshot.facts))
+        # A boot sets all sysctls anew.
+        kept = snapshot.facts if same_boot(snapshot, facts) else {}
+        engine = cls(parts, Host(parts, node_id, kept))
         await engine._begin(snapshot)
         return engine
 
     async def _begin(self, snapshot: Snapshot) -> None:
         parts = self._parts
         swept = await restore(parts, snapshot, self._publishing)
+        await self._host.remember_sysctls(parts.intent.networks.values())
+        await parts.store.commit(Change(put_facts={BOOT_ID: parts.facts.boot_id}))
         self._host.update(parts.intent.networks.values())
         # Watch first: what changes during the first pass is seen too.
         self._watch.start()
         report = await self._reconciler.full_pass()
-        await parts.store.commit(Change(put_facts={BOOT_ID: parts.facts.boot_id}))
         parts.reaper.retired(self._reconciler.retired)
         parts.tasks.start("reaper", parts.reaper.run())
         parts.tasks.start("watch", self._watch.run())

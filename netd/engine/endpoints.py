@@ -10,9 +10,9 @@ not know; the next start removes them.
 import ipaddress
 import logging
 
-import msgspec
+from msgspec.structs import replace
 
-from netd.engine.allocation import Allocation, give_back
+from netd.engine.allocation import Allocation, give_back, leases_of
 from netd.engine.failures import explain
 from netd.engine.intent import ports_of
 from netd.engine.interfaces import Change
@@ -20,14 +20,14 @@ from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
 from netd.engine.requests import check_attach, name_of
 from netd.model.endpoint import AttachRequest, Dns, Endpoint, EndpointPatch, EndpointRecord, Sandbox
-from netd.model.errors import Conflict, Exhausted, Invalid
+from netd.model.errors import Conflict, Exhausted, Invalid, KernelFailure
 from netd.model.network import Network
-from netd.plan.addresses import derive_mac, parse_mac
+from netd.plan.addresses import DERIVED_MACS, derive_mac, parse_mac
 from netd.plan.bridge import PORTS_MAX
 from netd.plan.compile import driver_of
 from netd.plan.diff import creation, diff, removal
 from netd.plan.host import node_addresses
-from netd.plan.objects import Ifb, Veth, state_of
+from netd.plan.objects import Ifb, Route, Veth, state_of
 from netd.plan.operations import Failure, Operation
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,8 @@ class Endpoints:
                 await self._detach(existing, "its network namespace is gone", "endpoint.swept")
             if sandbox is not None and request.ifname in links:
                 await self._free_ifname(network, request)
+            if parts.intent.count_on(network.id) + parts.reaper.waiting >= PORTS_MAX:
+                await parts.reaper.remove_now()  # a retired link is a port of its bridge still
             endpoint = await self._attach_new(parts.intent.network(network.id), request, sandbox)
             return endpoint, True
 
@@ -97,7 +99,7 @@ class Endpoints:
                 allocation.cancel()
                 failed = {failure.operation.object.key for failure in failures}
                 made = [obj for obj in objects if obj.key not in failed]
-                await self._apply(removal(made, "attach failed"), record)
+                await self._undo(removal(made, "attach failed"), record)
                 raise
         parts.names.put(record.endpoint)
         parts.events.emit(
@@ -123,7 +125,7 @@ class Endpoints:
             new = _patched(old, patch, network)
             if new == old:
                 return old.endpoint
-            self._publishing.replace(old, new, network)
+            self._publishing.claim_more(old, new, network)
             with parts.busy.work_on(endpoint_id):
                 before = parts.intent.desired.of(endpoint_id)
                 parts.intent.add_endpoint(new)
@@ -139,9 +141,10 @@ class Endpoints:
                     await parts.store.commit(Change(put_endpoints=(new,)))
                 except Exception:
                     parts.intent.add_endpoint(old)
-                    self._publishing.replace(new, old, network)
-                    await self._apply(diff(state_of(before), state_of(after)), new)
+                    self._publishing.release_rest(new, old, network)
+                    await self._undo(diff(state_of(before), state_of(after)), new)
                     raise
+                self._publishing.release_rest(old, new, network)
         parts.names.put(new.endpoint)
         parts.events.emit("endpoint.updated", about=endpoint_id, name=new.endpoint.name)
         return new.endpoint
@@ -159,7 +162,9 @@ class Endpoints:
     async def detach_container(self, container_id: str) -> None:
         """Detach all of a container's endpoints."""
         async with self._parts.locks.hold(container_id):
-            for record in self._parts.intent.of_container(container_id):
+            records = self._parts.intent.of_container(container_id)
+            # The one with the default route goes last, so that no other has to take it over.
+            for record in sorted(records, key=lambda record: record.endpoint.default_route):
                 await self._detach(record, "", "endpoint.detached")
 
     async def sweep(self, endpoint_id: str, why: str) -> bool:
@@ -177,40 +182,66 @@ class Endpoints:
             return True
 
     async def _detach(self, record: EndpointRecord, why: str, event: str) -> None:
+        """End an endpoint; `why` is "" unless its namespace is gone."""
         parts = self._parts
         endpoint = record.endpoint
         network = parts.intent.network(endpoint.network_id)
         pools = parts.intent.pools[network.id]
-        with parts.busy.work_on(endpoint.id):
-            leases = give_back(
-                pools,
-                network.id,
-                endpoint.addresses,
-                name=endpoint.name or endpoint.container_id,
-                endpoint_id=endpoint.id,
-                now_s=parts.clock.wall_s(),
+        heirs = () if why else self._heirs(record)
+        with parts.busy.work_on(endpoint.id, *(heir.endpoint.id for heir in heirs)):
+            leases = leases_of(endpoint, pools, parts.clock.wall_s())
+            await parts.store.commit(
+                Change(delete_endpoints=(endpoint.id,), put_endpoints=heirs, put_leases=leases)
             )
-            objects = parts.intent.desired.of(endpoint.id)
+            # What it had can be had again at once: who takes it comes after this in the kernel.
+            operations = self._farewell(record, why or "detach", heirs)
             parts.intent.remove_endpoint(record)
-            try:
-                await parts.store.commit(Change(delete_endpoints=(endpoint.id,), put_leases=leases))
-            except Exception:
-                parts.intent.restore_addresses(record)
-                parts.intent.add_endpoint(record)
-                raise
             parts.names.remove(endpoint.id)
-            operations = [_retiring(op) for op in removal(objects, why or "detach")]
-            failures = await self._apply(operations, record)
             self._publishing.release(record, network)
-            await self._publishing.forget_flows(ports_of(record))
+            give_back(pools, leases)
+            await self._undo(operations, record)
             parts.reaper.retired(sum(op.verb == "retire" for op in operations))
-        for failure in failures:
-            # The intent is gone; the reconciler finds what is left by its tag.
-            log.warning("detach of %s: %s", endpoint.id, failure.text())
         parts.conditions.forget(endpoint.id)
         parts.events.emit(
             event, about=endpoint.id, name=endpoint.name, detail=why, network=network.name
         )
+        for heir in heirs:
+            detail = "has the container's default route now"
+            name = heir.endpoint.name
+            parts.events.emit("endpoint.updated", about=heir.endpoint.id, name=name, detail=detail)
+
+    def _heirs(self, record: EndpointRecord) -> tuple[EndpointRecord, ...]:
+        """Who takes over the default route: of the container's other endpoints the oldest that
+        leaves it to netd whether it has one; nobody if there is none.
+        """
+        if not record.endpoint.default_route:
+            return ()
+        intent = self._parts.intent
+        for other in intent.of_container(record.endpoint.container_id):
+            if (
+                other.endpoint.id != record.endpoint.id
+                and other.sandbox == record.sandbox
+                and other.request.default_route is None
+                and _leads_outside(intent.network(other.endpoint.network_id))
+            ):
+                return (replace(other, endpoint=replace(other.endpoint, default_route=True)),)
+        return ()
+
+    def _farewell(
+        self, record: EndpointRecord, reason: str, heirs: tuple[EndpointRecord, ...]
+    ) -> list[Operation]:
+        """What removes the endpoint's objects, and makes its heirs' as they have to be now."""
+        desired = self._parts.intent.desired
+        objects = desired.of(record.endpoint.id)
+        operations = [_retiring(op) for op in removal(objects, reason)]
+        for heir in heirs:
+            # A retired link stays for a moment, and so would its default route, in the way.
+            first = [obj for obj in objects if isinstance(obj, Route) and obj.ns]
+            operations[:0] = [Operation(verb="delete", object=obj, reason=reason) for obj in first]
+            before = state_of(desired.of(heir.endpoint.id))
+            self._parts.intent.add_endpoint(heir)
+            operations += diff(state_of(desired.of(heir.endpoint.id)), before)
+        return operations
 
     async def _enter(
         self, network: Network, request: AttachRequest
@@ -329,9 +360,16 @@ class Endpoints:
     def _mac(self, network: Network, request: AttachRequest, addresses: tuple[str, ...]) -> str:
         if network.driver not in ("bridge", "macvlan"):
             return ""
-        if request.mac is None:
-            return derive_mac(network.name, ipaddress.ip_interface(addresses[0]).ip)
-        mac = parse_mac(request.mac, "mac")
+        derived = derive_mac(network.name, ipaddress.ip_interface(addresses[0]).ip)
+        mac = derived if request.mac is None else parse_mac(request.mac, "mac")
+        if mac == derived:
+            return mac
+        if mac.startswith(DERIVED_MACS):
+            raise Conflict(
+                f"{mac}: netd derives addresses that begin with {DERIVED_MACS} for gateways and "
+                f"endpoints; the one for this endpoint is {derived}, any other begins otherwise",
+                field="mac",
+            )
         for other in self._parts.intent.of_network(network.id):
             if other.endpoint.mac == mac:
                 raise Conflict(f"{mac} is the MAC of endpoint {other.endpoint.id}", field="mac")
@@ -340,9 +378,7 @@ class Endpoints:
     def _default_route(
         self, network: Network, request: AttachRequest, sandbox: Sandbox | None
     ) -> bool:
-        if sandbox is None or network.internal or not network.gateways:
-            return False
-        if request.default_route is False:
+        if sandbox is None or not _leads_outside(network) or request.default_route is False:
             return False
         for other in self._parts.intent.of_sandbox(sandbox.key):
             if other.endpoint.default_route:
@@ -361,11 +397,27 @@ class Endpoints:
         sandboxes = {record.sandbox.key: record.sandbox} if record.sandbox else {}
         return await self._parts.kernel.apply(operations, sandboxes)
 
+    async def _undo(self, operations: list[Operation], record: EndpointRecord) -> None:
+        """Take back what intent no longer wants, and UDP flows to the ports that had it.
+
+        What the kernel refuses is left to the reconciler, which finds it by its tag.
+        """
+        try:
+            for failure in await self._apply(operations, record):
+                log.warning("endpoint %s: %s", record.endpoint.id, failure.text())
+            await self._publishing.forget_flows(ports_of(record))
+        except KernelFailure as error:
+            log.warning("endpoint %s: %s", record.endpoint.id, error.detail)
+
+
+def _leads_outside(network: Network) -> bool:
+    return bool(network.gateways) and not network.internal
+
 
 def _retiring(operation: Operation) -> Operation:
     """Removing a link is slow, so detach cuts it off and leaves the removal to the reaper."""
     if operation.verb == "delete" and isinstance(operation.object, Veth | Ifb):
-        return msgspec.structs.replace(operation, verb="retire")
+        return replace(operation, verb="retire")
     return operation
 
 
@@ -375,8 +427,6 @@ def _patched(old: EndpointRecord, patch: EndpointPatch, network: Network) -> End
         for name in patch.__struct_fields__
         if (value := getattr(patch, name)) is not None
     }
-    request = msgspec.structs.replace(old.request, **changes)
+    request = replace(old.request, **changes)
     check_attach(request, network)
-    return msgspec.structs.replace(
-        old, request=request, endpoint=msgspec.structs.replace(old.endpoint, **changes)
-    )
+    return replace(old, request=request, endpoint=replace(old.endpoint, **changes))

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from netd.engine.interfaces import Change
 from netd.engine.parts import Parts
 from netd.model.condition import Condition
 from netd.model.network import Network
@@ -41,12 +42,9 @@ class Host:
         needed = bool(parts.intent.desired.of(HOST_OWNER))
         parts.conditions.replace(HOST_OWNER, "foreign-", dropping if needed else [])
 
-    def update(
-        self, networks: Iterable[Network], before: Mapping[str, str] | None = None
-    ) -> Shared:
+    def update(self, networks: Iterable[Network]) -> Shared:
         """Recompute the shared objects for `networks`; return the difference."""
         parts = self._parts
-        self._before.update(before or {})
         old = {obj.key: obj for obj in parts.intent.desired.of(HOST_OWNER)}
         guard = parts.settings.forward_guard and self._before.get(FORWARDING_BEFORE) == "0"
         objects = host_objects(
@@ -64,8 +62,11 @@ class Host:
             dropped=[obj for key, obj in old.items() if key not in new],
         )
 
-    def facts_to_keep(self, networks: Iterable[Network]) -> dict[str, str]:
-        """What the sysctls netd is about to set are now, for those not yet known."""
+    async def remember_sysctls(self, networks: Iterable[Network]) -> None:
+        """Store what the sysctls that `networks` need are now, unless it is known.
+
+        To be called before they are set: afterwards nobody could tell. Raises `Unavailable`.
+        """
         parts = self._parts
         objects = host_objects(
             networks,
@@ -73,11 +74,14 @@ class Host:
             forward_guard=False,
             manage_forwarding=parts.settings.manage_forwarding,
         )
-        found = {}
-        for obj in objects:
-            if isinstance(obj, Sysctl) and SYSCTL_BEFORE + obj.name not in self._before:
-                found[SYSCTL_BEFORE + obj.name] = parts.facts.sysctls.get(obj.name, "")
-        return found
+        found = {
+            SYSCTL_BEFORE + obj.name: parts.facts.sysctls.get(obj.name, "")
+            for obj in objects
+            if isinstance(obj, Sysctl) and SYSCTL_BEFORE + obj.name not in self._before
+        }
+        if found:
+            await parts.store.commit(Change(put_facts=found))
+            self._before.update(found)
 
 
 def _foreign_chain(chain: ForeignChain) -> Condition:

@@ -115,6 +115,7 @@ class Intent:
         self.desired.put(endpoint.id, objects)
 
     def remove_endpoint(self, record: EndpointRecord) -> None:
+        """Forget the endpoint. Its addresses and ports stay taken until they are given back."""
         endpoint = record.endpoint
         del self.records[endpoint.id]
         self._by_key.pop(_key(record), None)
@@ -122,7 +123,6 @@ class Intent:
         _discard(self._by_network, endpoint.network_id, endpoint.id)
         if record.sandbox is not None:
             _discard(self._by_sandbox, record.sandbox.key, endpoint.id)
-        self.ports.release(ports_of(record))
         self.desired.drop(endpoint.id)
 
     def set_quarantine(self, quarantine_s: float) -> None:

@@ -3,19 +3,21 @@
 import asyncio
 import ipaddress
 import logging
+from collections.abc import Sequence
 
 from netd.engine.failures import explain
 from netd.engine.host import Host
 from netd.engine.interfaces import Change
 from netd.engine.parts import Parts
-from netd.model.errors import Conflict
+from netd.model.errors import Conflict, KernelFailure
 from netd.model.names import check_labels, check_network_name
 from netd.model.network import Network, NetworkSpec, difference
 from netd.plan.addresses import Taken, ranges_in_use, ula_prefix, ula_subnets
 from netd.plan.compile import driver_of
 from netd.plan.context import Identity, Surroundings
 from netd.plan.diff import creation, removal
-from netd.plan.objects import HOST_OWNER
+from netd.plan.objects import HOST_OWNER, Link, Object
+from netd.plan.operations import Failure, Operation
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class Networks:
             leases = self._leases_of(network)
             objects = parts.intent.desired.of(network.id)
             pools = parts.intent.remove_network(network)
-            with parts.busy.work_on(network.id), parts.busy.work_on(HOST_OWNER):
+            with parts.busy.work_on(network.id, HOST_OWNER):
                 try:
                     await parts.store.commit(
                         Change(delete_networks=(network.id,), delete_leases=leases)
@@ -80,32 +82,62 @@ class Networks:
                     parts.intent.add_network(network, pools)
                     raise
                 objects = objects + self._host.update(parts.intent.networks.values()).dropped
-                failures = await parts.kernel.apply(removal(objects, "network deleted"), {})
-            for failure in failures:
-                log.error("deleting network %s: %s", network.name, failure.text())
+                await self._undo(network, removal(objects, "network deleted"))
         parts.conditions.forget(network.id)
         parts.events.emit("network.deleted", about=network.id, name=network.name)
 
     async def _make(self, network: Network) -> None:
+        """Make the network's objects and store it. Nobody else sees it before it is durable."""
         parts = self._parts
-        with parts.busy.work_on(network.id), parts.busy.work_on(HOST_OWNER):
-            before = self._host.facts_to_keep([*parts.intent.networks.values(), network])
-            host = self._host.update([*parts.intent.networks.values(), network], before)
-            parts.intent.add_network(network)
-            objects = parts.intent.desired.of(network.id)
-            operations = creation([*host.added, *objects], "network created")
-            failures = await parts.kernel.apply(operations, {})
+        objects = driver_of(network.driver).network_objects(network)
+        self._check_links(network, objects)
+        networks = [*parts.intent.networks.values(), network]
+        await self._host.remember_sysctls(networks)
+        with parts.busy.work_on(network.id, HOST_OWNER):
+            parts.intent.desired.put(network.id, objects)
+            operations = creation([*self._host.update(networks).added, *objects], "network created")
+            failures: list[Failure] = []
             try:
+                failures = await parts.kernel.apply(operations, {})
                 if failures:
                     raise explain(failures)
-                await parts.store.commit(Change(put_networks=(network,), put_facts=before))
+                await parts.store.commit(Change(put_networks=(network,)))
             except Exception:
-                failed = {failure.operation.object.key for failure in failures}
-                parts.intent.remove_network(network)
+                parts.intent.desired.drop(network.id)
                 dropped = self._host.update(parts.intent.networks.values()).dropped
+                failed = {failure.operation.object.key for failure in failures}
                 made = [obj for obj in [*objects, *dropped] if obj.key not in failed]
-                await parts.kernel.apply(removal(made, "network not created"), {})
+                await self._undo(network, removal(made, "network not created"))
                 raise
+            parts.intent.add_network(network)
+
+    def _check_links(self, network: Network, objects: Sequence[Object]) -> None:
+        """Raise `Conflict` when a link of the network has a name that another link has."""
+        for link in (obj for obj in objects if isinstance(obj, Link)):
+            known = self._parts.facts.link(link.name)
+            if known is not None and not known.ours:
+                raise Conflict(
+                    f"the host has a link {link.name!r} that is not netd's: rename it, or choose "
+                    "another name for the network",
+                    field="name",
+                )
+            # Long names are shortened to a hash, which a short name may look like.
+            other = self._parts.intent.desired.state.get(link.key)
+            if other is not None:
+                name = self._parts.intent.network(other.owner).name
+                raise Conflict(
+                    f"network {network.name!r} would share the link {link.name!r} with network "
+                    f"{name!r}; choose another name",
+                    field="name",
+                )
+
+    async def _undo(self, network: Network, operations: Sequence[Operation]) -> None:
+        """What the kernel refuses is left to the reconciler, which finds it by its tag."""
+        try:
+            for failure in await self._parts.kernel.apply(operations, {}):
+                log.warning("network %s: %s", network.name, failure.text())
+        except KernelFailure as error:
+            log.warning("network %s: %s", network.name, error.detail)
 
     def _surroundings(self) -> Surroundings:
         parts = self._parts

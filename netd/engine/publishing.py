@@ -31,13 +31,16 @@ class Publishing:
     def release(self, record: EndpointRecord, network: Network) -> None:
         self._drop(ports_of(record), network)
 
-    def replace(self, old: EndpointRecord, new: EndpointRecord, network: Network) -> None:
-        """Go from the old version's ports to the new one's; keep what both have."""
+    def claim_more(self, old: EndpointRecord, new: EndpointRecord, network: Network) -> None:
+        """Take what the new version has beyond the old one. Raises like `claim`."""
         check_ports(new.endpoint.ports, families(new.endpoint.addresses))
-        before, after = ports_of(old), ports_of(new)
-        kept = set(before) & set(after)
-        self._take([port for port in after if port not in kept], new.endpoint.id, network)
-        self._drop([port for port in before if port not in kept], network)
+        self._take(_beyond(old, new), new.endpoint.id, network)
+
+    def release_rest(self, old: EndpointRecord, new: EndpointRecord, network: Network) -> None:
+        """Give back what the old version had beyond the new one, which is in force now."""
+        self._drop(_beyond(new, old), network)
+        if network.driver != "host":
+            self._kernel.hold_ports(ports_of(new))  # what the old one's wildcards covered
 
     def restore(self, record: EndpointRecord, network: Network) -> list[HeldPort]:
         """Claim a loaded endpoint's ports; return those that a program took meanwhile."""
@@ -60,10 +63,12 @@ class Publishing:
             holder = self._table.holder(port, but=endpoint_id)
             if holder is not None:
                 raise Conflict(f"{describe(port)} is taken by endpoint {holder}", field="ports")
+        # What overlaps a port that the endpoint has already is kept from programs by that.
+        open_ports = [port for port in ports if self._table.holder(port) is None]
         if network.driver == "host":
-            taken = self._kernel.busy_ports(ports)
+            taken = self._kernel.busy_ports(open_ports)
         else:
-            taken = self._kernel.hold_ports(ports)
+            taken = self._kernel.hold_ports(open_ports)
         if taken:
             raise Conflict(
                 f"{describe(taken[0])} is taken by a program of the host; "
@@ -76,3 +81,9 @@ class Publishing:
         self._table.release(ports)
         if network.driver != "host" and ports:
             self._kernel.release_ports(ports)
+
+
+def _beyond(one: EndpointRecord, other: EndpointRecord) -> list[HeldPort]:
+    """The ports that `other` has and `one` has not."""
+    known = set(ports_of(one))
+    return [port for port in ports_of(other) if port not in known]

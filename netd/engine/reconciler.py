@@ -20,7 +20,7 @@ from netd.model.condition import Condition
 from netd.model.endpoint import EndpointRecord, Sandbox
 from netd.model.views import PlannedOperation, ReconcileReport
 from netd.plan.diff import diff
-from netd.plan.objects import HOST, HOST_OWNER, Object, State, Veth
+from netd.plan.objects import HOST, HOST_OWNER, Key, Object, State, Veth
 from netd.plan.operations import Failure, Operation
 
 log = logging.getLogger(__name__)
@@ -133,9 +133,7 @@ class Reconciler:
         operations = [
             op
             for op in diff(wanted, seen.state)
-            if op.object.owner not in skip
-            and op.object.key not in in_the_way
-            and op.object.link_key not in in_the_way
+            if op.object.owner not in skip and in_the_way.isdisjoint(_rests_on(op.object))
         ]
         beyond = [op.object.owner for op in operations if _reaches_beyond(op, sandboxes)]
         operations = [op for op in operations if not _reaches_beyond(op, sandboxes)]
@@ -182,7 +180,8 @@ class Reconciler:
             troubles.setdefault(obj.owner, []).append(self._condition("foreign", obj, detail))
         looked_at = {record.endpoint.id for record in records}
         looked_at |= {HOST_OWNER, *parts.intent.networks}
-        for owner in (parts.conditions.having(_SOURCE) & looked_at) | troubles.keys():
+        known = {HOST_OWNER, *parts.intent.networks, *parts.intent.records}
+        for owner in (parts.conditions.having(_SOURCE) & looked_at) | (troubles.keys() & known):
             parts.conditions.replace(owner, _SOURCE, troubles.get(owner, []))
 
     def _condition(self, kind: str, obj: Object, detail: str) -> Condition:
@@ -212,6 +211,14 @@ def _has_host_link(record: EndpointRecord, seen: Observation) -> bool:
 def _reaches_beyond(op: Operation, sandboxes: Collection[str]) -> bool:
     obj = op.object
     return op.verb == "add" and isinstance(obj, Veth) and obj.peer_ns not in sandboxes
+
+
+def _rests_on(obj: Object) -> set[Key]:
+    """The object itself and what it is put on."""
+    keys = {obj.key, obj.link_key or obj.key}
+    if isinstance(obj, Veth) and obj.master:
+        keys.add((HOST, "link", obj.master))
+    return keys
 
 
 def _planned(op: Operation, error: str = "") -> PlannedOperation:

@@ -2,16 +2,23 @@
 
 import logging
 
+from netd.engine.allocation import leases_of
 from netd.engine.interfaces import Change, Snapshot
 from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
 from netd.model.condition import Condition
-from netd.model.endpoint import EndpointRecord, Lease
+from netd.model.endpoint import EndpointRecord
+from netd.plan.facts import Facts
 from netd.plan.ports import describe
 
 log = logging.getLogger(__name__)
 
 BOOT_ID = "boot-id"  # a fact in the store
+
+
+def same_boot(snapshot: Snapshot, facts: Facts) -> bool:
+    """Whether the snapshot was written since the host was booted."""
+    return snapshot.facts.get(BOOT_ID, facts.boot_id) == facts.boot_id
 
 
 async def restore(parts: Parts, snapshot: Snapshot, publishing: Publishing) -> tuple[str, ...]:
@@ -26,7 +33,7 @@ async def restore(parts: Parts, snapshot: Snapshot, publishing: Publishing) -> t
     intent.restore_leases(snapshot.leases)
     ended = []
     for record in snapshot.endpoints:
-        if snapshot.facts.get(BOOT_ID, parts.facts.boot_id) != parts.facts.boot_id:
+        if not same_boot(snapshot, parts.facts):
             ended.append(record)
             continue
         intent.restore_addresses(record)
@@ -60,21 +67,17 @@ async def _sweep(parts: Parts, ended: list[EndpointRecord]) -> None:
     log.info("the host has rebooted: %d endpoints ended with it", len(ended))
     now_s = parts.clock.wall_s()
     leases = tuple(
-        Lease(
-            network_id=record.endpoint.network_id,
-            address=text.partition("/")[0],
-            name=record.endpoint.name or record.endpoint.container_id,
-            endpoint_id=record.endpoint.id,
-            released_s=now_s,
-        )
+        lease
         for record in ended
-        for text in record.endpoint.addresses
+        for lease in leases_of(
+            record.endpoint, parts.intent.pools[record.endpoint.network_id], now_s
+        )
     )
     parts.intent.restore_leases(leases)
     await parts.store.commit(
         Change(
             delete_endpoints=tuple(record.endpoint.id for record in ended),
-            put_leases=tuple(lease for lease in leases if _is_pooled(parts, lease)),
+            put_leases=leases,
         )
     )
     for record in ended:
@@ -84,8 +87,3 @@ async def _sweep(parts: Parts, ended: list[EndpointRecord]) -> None:
             name=record.endpoint.name,
             detail="the host has rebooted",
         )
-
-
-def _is_pooled(parts: Parts, lease: Lease) -> bool:
-    """Whether the address came from a pool: host-mode endpoints have the host's own."""
-    return bool(parts.intent.pools.get(lease.network_id))

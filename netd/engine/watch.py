@@ -50,23 +50,29 @@ class Watch:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        settings = self._parts.settings
+        clock = self._parts.clock
+        looked_s = clock.monotonic_s()
         while True:
+            # News must not put the rolling look off: not all that may change makes news.
+            due_s = looked_s + self._parts.settings.interval_s - clock.monotonic_s()
             try:
-                await asyncio.wait_for(self._news.wait(), settings.interval_s)
+                await asyncio.wait_for(self._news.wait(), due_s)
             except TimeoutError:
                 await self._attempt(self._rolling_look)
+                looked_s = clock.monotonic_s()
                 continue
             # Let a burst of events, and the use case that causes them, come to their end.
-            await asyncio.sleep(settings.debounce_s)
+            await asyncio.sleep(self._parts.settings.debounce_s)
             self._news.clear()
             await self._attempt(self._answer_news)
 
     async def _attempt(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
-        except NetdError as error:
-            log.error("a look at the kernel failed, will try again: %s", error.detail)
+        except Exception as error:
+            # Also for what nobody foresaw: without this task nothing is ever repaired.
+            expected = isinstance(error, NetdError)
+            log.error("a look failed, will try again: %s", error, exc_info=not expected)
             asyncio.get_running_loop().call_later(
                 RETRY_S, self.notify, Trigger(kind="lost", verb="new")
             )
@@ -79,6 +85,8 @@ class Watch:
             return
         if any(self._concerns_facts(trigger) for trigger in triggers):
             await self._host.look()
+        if any(self._is_from_elsewhere(trigger) for trigger in triggers):
+            await self._reconciler.pass_over(())  # learns which namespace has which id
         # A link takes its addresses and routes along; their events say nothing new then.
         died = {t.nsid for t in triggers if not t.host and t.kind == "link" and t.verb == "delete"}
         owners: set[str] = set()
@@ -132,12 +140,24 @@ class Watch:
             if record.endpoint.ifname == ifname and not record.endpoint.host_ifname
         }
 
+    def _is_from_elsewhere(self, trigger: Trigger) -> bool:
+        """Whether the last look at the host did not tell whose namespace the event is of."""
+        return (
+            not trigger.host
+            and trigger.kind in ("route", "rule")
+            and trigger.verb == "delete"
+            and trigger.nsid not in self._reconciler.nsids
+        )
+
     def _endpoints_at(self, nsid: int) -> set[str]:
-        """The endpoints in a namespace, as far as the last look at the host told."""
-        desired = self._parts.intent.desired.state
+        """The endpoints in a namespace; all without a link on the host if that is not known."""
         links = self._reconciler.nsids.get(nsid)
         if links is None:
-            return {HOST_OWNER}  # a look at the host will tell; it is worth one for next time
+            records = self._parts.intent.records.values()
+            return {
+                r.endpoint.id for r in records if r.endpoint.ifname and not r.endpoint.host_ifname
+            }
+        desired = self._parts.intent.desired.state
         objects = (desired.get((HOST, "link", name)) for name in links)
         return {obj.owner for obj in objects if obj is not None}
 

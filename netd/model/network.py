@@ -1,5 +1,6 @@
 """A network: what is asked for, and what it became."""
 
+import ipaddress
 from typing import Literal
 
 import msgspec
@@ -58,8 +59,20 @@ def difference(network: Network, spec: NetworkSpec) -> str | None:
     for name in ("driver", "internal", "isolated", "encrypted", "labels", "options"):
         if getattr(spec, name) != getattr(network, name):
             return name
-    for name in ("subnets", "gateways", "mtu", "vni", "parent"):
+    for name in ("mtu", "vni", "parent"):
         asked = getattr(spec, name)
-        if asked not in (None, ()) and asked != getattr(network, name):
+        if asked is not None and asked != getattr(network, name):
             return name
-    return None
+    if spec.subnets and tuple(map(_canonical, spec.subnets)) != network.subnets:
+        return "subnets"
+    # Of those that were left out, netd may have chosen some.
+    asked_gateways = {_canonical(text.partition("/")[0]) for text in spec.gateways}
+    return "gateways" if asked_gateways - set(map(_canonical, network.gateways)) else None
+
+
+def _canonical(text: str) -> str:
+    """An address or subnet in the one form that all its spellings have."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        return text

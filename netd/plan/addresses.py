@@ -14,6 +14,16 @@ from netd.plan.facts import Facts
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
+# Not for containers: "this" network, loopback, link-local, multicast (RFC 6890, RFC 4291).
+_SPECIAL = (
+    *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4")),
+    *map(IPv6Network, ("::/8", "fe80::/10", "ff00::/8")),
+)
+# VPNs take over the default route by routes to its halves. No range that a network could
+# collide with is as wide: the widest are 10.0.0.0/8 and fc00::/7.
+_WIDEST = {4: 8, 6: 7}
+
+DERIVED_MACS = "0e:"  # locally administered, and used by no hypervisor or container engine
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 
 
@@ -49,7 +59,7 @@ def parse_subnet(text: str, field: str) -> IPNetwork:
         raise Invalid(f"{text!r} has host bits set; write {meant}", field=field) from None
     if "/" not in text:
         raise Invalid(f"{text!r} has no prefix length; write {text}/24, for example", field=field)
-    if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or subnet.is_unspecified:
+    if any(overlap(subnet, special) for special in _SPECIAL):
         raise Invalid(f"{subnet} cannot be used for containers", field=field)
     if subnet.num_addresses < 4:
         raise Invalid(f"{subnet} has no room for a gateway and a container", field=field)
@@ -82,7 +92,14 @@ def derive_mac(network: str, address: IPAddress) -> str:
         tail = salt[:1] + address.packed
     else:
         tail = hashlib.sha256(salt + address.packed).digest()[:5]
-    return "0e:" + tail.hex(":")
+    return DERIVED_MACS + tail.hex(":")
+
+
+def link_local(mac: str) -> IPv6Address:
+    """The link-local address of a MAC (RFC 4291, appendix A), as the kernel would make it."""
+    octets = bytes.fromhex(mac.replace(":", ""))
+    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return IPv6Address(b"\xfe\x80" + bytes(6) + identifier)
 
 
 def ula_prefix(seed: str) -> IPv6Network:
@@ -99,14 +116,14 @@ def ula_subnets(prefix: str) -> Pool:
 def ranges_in_use(facts: Facts, own_links: Iterable[str]) -> list[Taken]:
     """What of the host a new subnet must not overlap: routes, addresses, name servers.
 
-    Default routes are left out, since they cover everything, and so is what is reached by
-    netd's own links.
+    Default routes and their halves are left out, since they cover everything, and so is what
+    is reached by netd's own links.
     """
     mine = {link.name for link in facts.links if link.ours} | set(own_links)
     taken = []
     for route in facts.routes:
         subnet = ipaddress.ip_network(route.destination)
-        if subnet.prefixlen and route.link not in mine:
+        if subnet.prefixlen >= _WIDEST[subnet.version] and route.link not in mine:
             by = f"the host's route {subnet}" + (f" dev {route.link}" if route.link else "")
             taken.append(Taken(subnet, by, route.link or ""))
     for address in facts.addresses:

@@ -101,8 +101,10 @@ class AddressPool:
         """Undo a `take` that led to nothing."""
         self._held.pop(grant.address, None)
         if grant.before is not None:
-            self.remember(grant.address, grant.before.name, grant.before.released_s)
-            self._returned.move_to_end(grant.address, last=False)
+            returned = {grant.address: grant.before, **self._returned}
+            oldest_first = sorted(returned.items(), key=lambda item: item[1].released_s)
+            self._returned = OrderedDict(oldest_first)
+            self._last.setdefault(grant.before.name, grant.address)
         else:
             offset = int(grant.address) - int(self._span.network_address)
             if 0 <= offset < self._span.num_addresses:

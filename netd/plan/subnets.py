@@ -83,9 +83,12 @@ def settle_gateways(spec: NetworkSpec, subnets: Sequence[IPNetwork]) -> tuple[st
 
 
 def settle_mtu(spec: NetworkSpec, default: int, subnets: Sequence[IPNetwork]) -> int:
-    """The MTU asked for, or `default`. Raises `Invalid` when IPv6 could not live with it."""
-    mtu = default if spec.mtu is None else spec.mtu
+    """The MTU asked for, or the one nearest to `default` that can be.
+
+    Raises `Invalid` when the network could not live with the one asked for.
+    """
     least = MTU_MIN_IPV6 if any(isinstance(net, IPv6Network) for net in subnets) else MTU_MIN
+    mtu = min(max(default, least), MTU_MAX) if spec.mtu is None else spec.mtu
     if not least <= mtu <= MTU_MAX:
         raise Invalid(f"mtu {mtu}: this network takes {least} to {MTU_MAX} bytes", field="mtu")
     return mtu
