@@ -11,6 +11,8 @@ from netd.daemon.config import ConfigError, effective, load
 from netd.daemon.systemd import ServiceManager, take_sockets
 from netd.model.errors import NetdError
 
+CONFIG_IS_WRONG = 78  # EX_CONFIG, sysexits.h; netd.service is not restarted after it
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that was given; return the exit code of the process."""
@@ -19,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = load(asked.config, flags=asked.flags)
     except ConfigError as error:
         print(f"netd: {error}", file=sys.stderr)
-        return 1
+        return CONFIG_IS_WRONG
     if asked.command == "config check":
         print("the configuration is right")
         return 0

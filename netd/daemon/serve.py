@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable, Sequence
@@ -58,6 +59,7 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, reload.set)
 
+        _raise_descriptor_limit()
         store = await SqliteStore.open(Path(config.state.dir))
         kernel = LinuxKernel(config.node.name)
         engine = await Engine.start(kernel, store, SystemClock(), engine_settings(config))
@@ -79,6 +81,7 @@ class Daemon:
         finally:
             self._manager.stopping()
             log.info("stopping; containers stay connected")
+            engine.end_streams()  # first, so that their readers get the last events
             await api.stop()
             await engine.stop()
             kernel.close()
@@ -131,6 +134,12 @@ class Daemon:
             self._manager.alive()
             self._manager.status(_summary(engine))
             await asyncio.sleep(self._manager.watchdog_s / 2)
+
+
+def _raise_descriptor_limit() -> None:
+    """Each published port is a held socket: take all the descriptors that are allowed."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def engine_settings(config: Config) -> Settings:

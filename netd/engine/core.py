@@ -126,12 +126,16 @@ class Engine:
         """Return when the kernel thread has answered: what the watchdog wants to know."""
         await self._parts.kernel.enter(path="/proc/self/ns/net", pid=None)
 
-    async def stop(self) -> None:
-        """End streams and tasks. Touches nothing in the kernel."""
+    def end_streams(self) -> None:
+        """End streams of events and names once their readers have what there is."""
         self._ready = False
-        self._watch.stop()
         self._parts.events.close()
         self._parts.names.close()
+
+    async def stop(self) -> None:
+        """End streams and tasks. Touches nothing in the kernel."""
+        self.end_streams()
+        self._watch.stop()
         await self._parts.tasks.stop()
         await self._parts.store.close()
 

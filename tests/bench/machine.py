@@ -1,0 +1,28 @@
+"""What a figure was measured on, in one line."""
+
+import os
+import platform
+from pathlib import Path
+
+
+def describe() -> str:
+    """Processor, memory, kernel and Python of this machine."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ),
+        platform.machine(),
+    )
+    memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    return (
+        f"{os.cpu_count()} × {model}, {memory_gib:.0f} GiB, Linux {platform.release()}, "
+        f"Python {platform.python_version()}"
+    )
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which `share` of the values are."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
