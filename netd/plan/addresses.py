@@ -15,7 +15,7 @@ IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
 # Not for containers: "this" network, loopback, link-local, multicast (RFC 6890, RFC 4291).
-_SPECIAL = (
+_SPECIAL: tuple[IPNetwork, ...] = (
     *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4")),
     *map(IPv6Network, ("::/8", "fe80::/10", "ff00::/8")),
 )
