@@ -337,6 +337,7 @@ class FakeKernel:
                 pass
             case _:
                 self.simulation.change(obj)
+                self.simulation.tagged.add(obj.key)
 
     def _is_own(self, obj: Object) -> bool:
         """Whether what is there is netd's to change: of a link, only if it carries netd's tag.
@@ -368,6 +369,8 @@ class FakeKernel:
         now = self.simulation.objects.get(obj.key)
         if now is None or isinstance(now, VethPeer):
             return
+        if isinstance(now, Route | Rule) and now.key not in self.simulation.tagged:
+            return  # the kernel compares the protocol number: there is none of netd's
         if not self._is_own(obj):
             raise Refused(errno.EPERM)
         self.simulation.delete(obj.key)

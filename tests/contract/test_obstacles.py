@@ -106,6 +106,28 @@ async def test_a_route_by_hand_on_a_bridge_is_not_netds(lab: Lab) -> None:
     assert await lab.converge(*NETWORK) == []
 
 
+async def test_a_route_by_hand_in_the_place_of_netds(lab: Lab) -> None:
+    """It serves if it is as wanted, else it is changed; a detach leaves it alone."""
+    box = await lab.container()
+    inside = interior(box)
+    route = inside[5]
+    assert isinstance(route, Route)
+    await lab.converge(BLUE, *inside)
+    lab.world.delete_route("0.0.0.0/0", "eth0", box)
+    lab.world.add_route("0.0.0.0/0", "eth0", box, gateway="10.20.0.1")
+    assert await lab.converge(BLUE, *inside) == []
+    assert await lab.add(route) == []
+    assert await lab.run("delete", route) == []
+    assert await lab.see(route) != {}
+
+    lab.world.delete_route("0.0.0.0/0", "eth0", box)
+    lab.world.add_route("0.0.0.0/0", "eth0", box, gateway="10.20.0.9")
+    plan = await lab.converge(BLUE, *inside)
+    assert [(op.verb, op.object) for op in plan] == [("change", route)]
+    assert await lab.run("delete", route) == []
+    assert await lab.see(route) == {}
+
+
 async def test_a_link_of_the_wrong_kind_is_made_anew_with_all_on_it(lab: Lab) -> None:
     wrong = Ifb(owner="net-1", name="nd-blue", mtu=1500)
     await lab.converge(wrong)

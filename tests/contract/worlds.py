@@ -45,7 +45,9 @@ class World(Protocol):
     ) -> None: ...
     def add_address(self, link: str, address: str, ns: str = HOST) -> None: ...
     def delete_address(self, link: str, address: str, ns: str = HOST) -> None: ...
-    def add_route(self, destination: str, link: str, ns: str = HOST) -> None: ...
+    def add_route(
+        self, destination: str, link: str, ns: str = HOST, *, gateway: str | None = None
+    ) -> None: ...
     def delete_route(self, destination: str, link: str, ns: str = HOST) -> None: ...
     def flush_ruleset(self) -> None: ...
     def listen(self, port: HeldPort) -> None: ...
@@ -97,8 +99,10 @@ class FakeWorld:
     def delete_address(self, link: str, address: str, ns: str = HOST) -> None:
         self.fake.by_hand.delete_address(link, address, ns)
 
-    def add_route(self, destination: str, link: str, ns: str = HOST) -> None:
-        self.fake.by_hand.add_route(destination, link, ns=ns)
+    def add_route(
+        self, destination: str, link: str, ns: str = HOST, *, gateway: str | None = None
+    ) -> None:
+        self.fake.by_hand.add_route(destination, link, gateway, ns)
 
     def delete_route(self, destination: str, link: str, ns: str = HOST) -> None:
         self.fake.by_hand.delete_route(destination, link, ns)
@@ -185,8 +189,11 @@ class RealWorld:
     def delete_address(self, link: str, address: str, ns: str = HOST) -> None:
         self._run(ns, "ip", "address", "del", address, "dev", link)
 
-    def add_route(self, destination: str, link: str, ns: str = HOST) -> None:
-        self._run(ns, "ip", "route", "add", destination, "dev", link)
+    def add_route(
+        self, destination: str, link: str, ns: str = HOST, *, gateway: str | None = None
+    ) -> None:
+        via = ["via", gateway] if gateway else []
+        self._run(ns, "ip", "route", "add", destination, *via, "dev", link)
 
     def delete_route(self, destination: str, link: str, ns: str = HOST) -> None:
         self._run(ns, "ip", "route", "del", destination, "dev", link)
