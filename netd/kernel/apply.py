@@ -30,8 +30,11 @@ class Applier:
 
     def run(
         self, operations: Sequence[Operation], sandboxes: Mapping[str, Sandbox]
-    ) -> list[Failure]:
-        """Run `operations` in order, going on after a failure; return the failures."""
+    ) -> tuple[list[Failure], int]:
+        """Run `operations` in order, going on after a failure.
+
+        Returns the failures, and how many links were marked for removal.
+        """
         failures: list[Failure] = []
         with closing(OpenSandboxes(self._namespaces, sandboxes)) as inside:
             rtnl = RtnlApplier(self._host, inside)
@@ -45,7 +48,7 @@ class Applier:
                         failures += filter(None, (_set_sysctl(op, inside) for op in group))
                     case _:
                         failures += rtnl.run(group)
-        return failures
+        return failures, rtnl.retired
 
 
 def _part(obj: Object) -> str:

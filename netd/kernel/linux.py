@@ -83,8 +83,9 @@ class LinuxKernel:
     async def apply(
         self, operations: Sequence[Operation], sandboxes: Mapping[str, Sandbox]
     ) -> list[Failure]:
-        failures = await self._call(partial(self._applier.run, operations, sandboxes))
-        self._retired += sum(operation.verb == "retire" for operation in operations)
+        run = partial(self._applier.run, operations, sandboxes)
+        failures, retired = await self._call(run)
+        self._retired += retired
         return failures
 
     async def reap(self) -> int:

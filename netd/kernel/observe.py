@@ -26,7 +26,7 @@ from netd.kernel.rtnl_decode import (
     LinkInfo,
     RouteInfo,
 )
-from netd.kernel.rtnl_encode import IPVLAN_MODES, MACVLAN_MODES
+from netd.kernel.rtnl_encode import IPVLAN_MODES, MACVLAN_MODES, default_metric
 from netd.kernel.tc import TrafficControl
 from netd.plan.objects import (
     HOST,
@@ -94,15 +94,24 @@ class Observer:
         self._look_at_host_routes(names)
         self._look_at_rules(HOST, self._host)
         self._look_at_sysctls(HOST)
-        self._adopt(self._nft.observe().values())
-        ours = [obj.name for obj in self._state.values() if isinstance(obj, Link) and not obj.ns]
+        ours = {obj.name for obj in self._state.values() if isinstance(obj, Link) and not obj.ns}
+        self._state |= self._nft.observe()
         self._adopt(self._tc.observe(ours, self._scope.wanted).values())
         return Observation(
             state=self._state,
             missing=frozenset(self._missing),
             foreign=frozenset(self._foreign),
             retired=retired,
+            nsids=self._nsids(ours),
         )
+
+    def _nsids(self, ours: set[str]) -> dict[int, frozenset[str]]:
+        """The kernel's ids of namespaces with the veths that lead there."""
+        found: defaultdict[int, set[str]] = defaultdict(set)
+        for link in self._links.values():
+            if link.kind == "veth" and link.netns_id is not None and link.name in ours:
+                found[link.netns_id].add(link.name)
+        return {nsid: frozenset(names) for nsid, names in found.items()}
 
     def _look_at_host_links(self) -> int:
         """Report the host's links; return how many are marked for removal."""
@@ -156,6 +165,7 @@ class Observer:
             peer_ns=peer_ns,
             peer_name=peer_name,
             peer_mac=peer_mac,
+            hairpin=link.hairpin,
         )
 
     def _macvlan(self, ns: str, link: LinkInfo, owner: str) -> Macvlan:
@@ -204,7 +214,7 @@ class Observer:
                     up=link.up,
                     mac=link.mac,
                 )
-            case Macvlan() if link is not None and link.ours:
+            case Macvlan() if link is not None and link.is_guest:
                 found = self._macvlan(wanted.ns, link, wanted.owner)
             case _:
                 pass
@@ -249,18 +259,10 @@ class Observer:
             name = names.get(found.index) if found.index is not None else None
             if name is None:
                 continue
-            key = (ns, "route", str(found.table), found.destination, name)
-            if found.protocol != tag.PROTOCOL and key not in self._scope.wanted:
-                continue
-            self._state[key] = Route(
-                ns=ns,
-                owner=self._owner(key, (ns, "link", name)),
-                destination=found.destination,
-                link=name,
-                gateway=found.gateway,
-                source=found.source,
-                table=found.table,
-            )
+            route = _route_of(ns, name, found)
+            if found.protocol == tag.PROTOCOL or route.key in self._scope.wanted:
+                owner = self._owner(route.key, route.link_key)
+                self._state[route.key] = replace(route, owner=owner)
 
     def _look_at_rules(self, ns: str, socket: NetlinkSocket) -> None:
         for found in socket.dump(RULES):
@@ -286,8 +288,7 @@ class Observer:
     def _adopt(self, objects: Iterable[Object]) -> None:
         """Report objects that have no room for an owner as those whose they should be."""
         for obj in objects:
-            owner = self._owner(obj.key, obj.link_key)
-            self._state[obj.key] = obj if obj.owner == owner else replace(obj, owner=owner)
+            self._state[obj.key] = replace(obj, owner=self._owner(obj.key, obj.link_key))
 
     def _owner(self, key: Key, link_key: Key | None) -> str:
         """Whose an object is: as wanted; else its link's owner's, else nobody's in particular."""
@@ -299,3 +300,17 @@ class Observer:
     def _name(self, index: int | None) -> str | None:
         link = self._links.get(index) if index is not None else None
         return None if link is None else link.name
+
+
+def _route_of(ns: str, link: str, found: RouteInfo) -> Route:
+    """The object that a route of the kernel is."""
+    by_default = found.metric == default_metric(found.family)
+    return Route(
+        ns=ns,
+        destination=found.destination,
+        link=link,
+        gateway=found.gateway,
+        source=found.source,
+        table=found.table,
+        metric=None if by_default else found.metric,
+    )

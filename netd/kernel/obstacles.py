@@ -8,12 +8,15 @@ from netd.kernel import sysctl, tag
 from netd.kernel.channel import Channel
 from netd.kernel.netns import OpenSandboxes
 from netd.kernel.rtnl_decode import ADDRESSES, LinkInfo, routes
+from netd.kernel.rtnl_encode import default_metric
 from netd.plan.objects import HOST, Address, Bridge, Ifb, Link, Macvlan, Object, Route, Rule, Veth
 from netd.plan.operations import Operation
 
 
-def is_present(channel: Channel, operation: Operation, error: OSError) -> bool:
-    """Whether an `add` was refused because what it adds is there already."""
+def is_present(
+    channel: Channel, inside: OpenSandboxes, operation: Operation, error: OSError
+) -> bool:
+    """Whether an `add` that was sent by `channel` was refused because it is there already."""
     if operation.verb != "add" or error.errno != errno.EEXIST:
         return False
     match operation.object:
@@ -28,14 +31,21 @@ def is_present(channel: Channel, operation: Operation, error: OSError) -> bool:
         case Route() as route:
             index = _index(channel, route.link)
             family = AF_INET6 if ":" in route.destination else AF_INET
+            metric = default_metric(family) if route.metric is None else route.metric
             return any(
-                (found.index, found.destination, found.table)
-                == (index, route.destination, route.table)
+                (found.index, found.destination, found.table, found.metric)
+                == (index, route.destination, route.table, metric)
                 for found in channel.socket.dump(routes(family))
             )
-        case Link(ns=ns) as link if ns == HOST:
-            found = channel.link(link.name)
-            return found is not None and is_kind(found, link) and found.group == tag.LINK_GROUP
+        case Link() as link:
+            there = channel if link.ns == HOST else Channel(inside.open(link.ns).socket)
+            found = there.link(link.name)
+            return (
+                found is not None
+                and is_kind(found, link)
+                and (found.is_guest if link.ns else found.ours)
+                and found.group != tag.RETIRED_GROUP
+            )
         case _:
             return False
 
@@ -86,13 +96,13 @@ def _remove_retired(host: Channel, inside: OpenSandboxes, link: Link) -> bool:
 
 
 def host_end(host: Channel, peer: LinkInfo) -> LinkInfo | None:
-    """The host's end of the pair that `peer`, in a container, belongs to, if it is the host's."""
+    """The host's end of the pair that `peer`, in a container, is of, when that is netd's."""
     if peer.kind != "veth" or peer.parent is None:
         return None
     found = host.link_at(peer.parent)
     if found is None or found.kind != "veth" or found.parent != peer.index:
         return None
-    return found
+    return found if found.ours else None
 
 
 def _enable_ipv6(inside: OpenSandboxes, address: Address) -> bool:

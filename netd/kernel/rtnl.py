@@ -11,7 +11,7 @@ from netd.kernel import rtnl_encode as encode
 from netd.kernel.channel import Channel, failure
 from netd.kernel.netlink import NetlinkSocket
 from netd.kernel.netns import OpenSandboxes
-from netd.kernel.obstacles import is_present, remove_obstacle
+from netd.kernel.obstacles import host_end, is_present, remove_obstacle
 from netd.kernel.rtnl_decode import LinkInfo
 from netd.plan.objects import (
     HOST,
@@ -43,6 +43,8 @@ class RtnlApplier:
         self._channels: dict[str, Channel] = {HOST: self._host}
         self._failures: list[Failure] = []
         self._tried_again: set[int] = set()
+        self.retired = 0
+        """How many links were marked for removal."""
 
     def run(self, operations: Iterable[Operation]) -> list[Failure]:
         """Run `operations` in order, going on after a failure; return the failures."""
@@ -75,7 +77,9 @@ class RtnlApplier:
         channel = self._current
         again: list[Operation] = []
         for operation, error in channel.send():
-            if _is_gone(operation, error) or is_present(channel, operation, error):
+            if _is_gone(operation, error):
+                continue
+            if is_present(channel, self._inside, operation, error):
                 continue
             # What follows may have been refused just because this one was.
             if id(operation) not in self._tried_again and (
@@ -94,8 +98,12 @@ class RtnlApplier:
         match operation.object:
             case Bridge() | Veth() | Macvlan() | Ifb() as link:
                 self._create(operation, link)
-            case VethPeer() | Loopback() as link:
+            case Loopback() as link:
                 self._channel(link.ns).stage(operation, encode.set_link(link))
+            case VethPeer() as link:
+                channel = self._channel(link.ns)
+                index = self._own_link(channel, link).index
+                channel.stage(operation, encode.set_link(link, index=index))
             case Address() as address:
                 channel, index = self._link_of(address)
                 channel.stage(operation, encode.new_address(address, index))
@@ -159,10 +167,13 @@ class RtnlApplier:
             channel.stage(operation, encode.delete_link(found.index), link=link.name)
             self._create(operation, link)
             return
-        master = None
+        master, then = None, None
         if isinstance(link, Veth):
             master = 0 if link.master is None else self._index(channel, link.master)
-        channel.stage(operation, encode.change_link(link, found.index, master=master))
+            if master:
+                then = encode.set_hairpin(found.index, hairpin=link.hairpin)
+        message = encode.change_link(link, found.index, master=master)
+        channel.stage(operation, message, then=then)
 
     def _remove(self, operation: Operation) -> None:
         match operation.object:
@@ -173,13 +184,16 @@ class RtnlApplier:
                 index = self._own_link(channel, link).index
                 if operation.verb == "retire" and isinstance(link, Veth | Ifb):
                     channel.stage(operation, encode.retire_link(index), link=link.name)
+                    self.retired += 1
                 else:
                     channel.stage(operation, encode.delete_link(index), link=link.name)
             case Address() as address:
-                channel, index = self._link_of(address)
+                channel = self._channel(address.ns)
+                index = self._link(channel, address.link).index
                 channel.stage(operation, encode.delete_address(address, index))
             case Route() as route:
-                channel, index = self._link_of(route)
+                channel = self._channel(route.ns)
+                index = self._link(channel, route.link).index
                 channel.stage(operation, encode.delete_route(route, index))
             case Rule() as rule:
                 self._channel(rule.ns).stage(operation, encode.delete_rule(rule))
@@ -207,16 +221,28 @@ class RtnlApplier:
     def _own_link(self, channel: Channel, link: Link) -> LinkInfo:
         """The link, to be changed or removed. Raises OSError when it is not netd's."""
         found = self._link(channel, link.name)
-        if isinstance(link, VethPeer | Loopback) or found.ours:
-            return found
-        raise OSError(errno.EPERM, f"link {link.name} is not netd's")
+        if not isinstance(link, Loopback):
+            self._demand_ours(found, link.ns)
+        return found
+
+    def _demand_ours(self, link: LinkInfo, ns: str) -> None:
+        ours = link.ours if ns == HOST else self._is_guest(link)
+        if not ours:
+            raise OSError(errno.EPERM, f"link {link.name} is not netd's")
+
+    def _is_guest(self, link: LinkInfo) -> bool:
+        # A container's own administrator may have removed the mark.
+        return link.is_guest or host_end(self._host, link) is not None
 
     def _index(self, channel: Channel, name: str) -> int:
         return self._link(channel, name).index
 
     def _link_of(self, obj: Address | Route) -> tuple[Channel, int]:
+        """Where to put an object. Raises OSError when its link is not netd's."""
         channel = self._channel(obj.ns)
-        return channel, self._index(channel, obj.link)
+        link = self._link(channel, obj.link)
+        self._demand_ours(link, obj.ns)
+        return channel, link.index
 
     def _forget(self, ns: str, link: str) -> None:
         if channel := self._channels.get(ns):

@@ -22,7 +22,8 @@ class LinkInfo(msgspec.Struct, frozen=True, gc=False):
     """A network interface. `kind` is "" for hardware and for lo; `parent` is IFLA_LINK.
 
     `netns_id` is set when the parent (a veth's peer) is in another namespace. `mode` is that
-    of a macvlan or ipvlan as a number. `arphrd` is the device type (1 is Ethernet).
+    of a macvlan or ipvlan as a number. `arphrd` is the device type (1 is Ethernet). `hairpin`
+    and `route_localnet` are read of veths and bridges only.
     """
 
     index: int
@@ -40,14 +41,20 @@ class LinkInfo(msgspec.Struct, frozen=True, gc=False):
     alias: str
     mode: int | None
     route_localnet: bool
+    hairpin: bool
 
     @property
     def ours(self) -> bool:
-        """Whether it carries netd's tag, retired ones too."""
+        """Whether it is a link of the host with netd's tag; retired ones are, too."""
         return (
             self.group in (tag.LINK_GROUP, tag.RETIRED_GROUP)
             or tag.owner_of(self.alias) is not None
         )
+
+    @property
+    def is_guest(self) -> bool:
+        """Whether netd put it into a container. What runs there may have changed the mark."""
+        return self.group == tag.GUEST_GROUP
 
 
 class AddressInfo(msgspec.Struct, frozen=True, gc=False):
@@ -109,9 +116,9 @@ def attributes(data: bytes, offset: int, end: int) -> Attributes:
 def decode_link(data: bytes, start: int, end: int) -> LinkInfo:
     _, arphrd, index, flags, _ = uapi.IFINFOMSG.unpack_from(data, start)
     found = attributes(data, start + uapi.IFINFOMSG.size, end)
-    kind, mode = "", None
-    if info := found.get(uapi.IFLA_LINKINFO):
-        kind, mode = _kind(data, *info)
+    place = found.get(uapi.IFLA_LINKINFO)
+    info = attributes(data, *place) if place else {}
+    kind = _text(data, info.get(uapi.IFLA_INFO_KIND))
     return LinkInfo(
         index=index,
         name=_text(data, found.get(uapi.IFLA_IFNAME)),
@@ -126,9 +133,10 @@ def decode_link(data: bytes, start: int, end: int) -> LinkInfo:
         netns_id=_i32(data, found.get(uapi.IFLA_LINK_NETNSID)),
         group=_u32(data, found.get(uapi.IFLA_GROUP)) or 0,
         alias=_text(data, found.get(uapi.IFLA_IFALIAS)),
-        mode=mode,
-        # Looked for where netd sets it only: the block is large and each link has one.
+        mode=_mode(data, info) if kind in ("macvlan", "ipvlan") else None,
+        # Looked for where netd sets them only: these blocks are large.
         route_localnet=kind == "bridge" and _route_localnet(data, found.get(uapi.IFLA_AF_SPEC)),
+        hairpin=kind == "veth" and _hairpin(data, info.get(uapi.IFLA_INFO_SLAVE_DATA)),
     )
 
 
@@ -229,15 +237,25 @@ RULES = Query(uapi.RTM_GETRULE, bytes(uapi.RTMSG.size), uapi.RTM_NEWRULE, decode
 NEIGHBOURS = Query(uapi.RTM_GETNEIGH, bytes(uapi.NDMSG.size), uapi.RTM_NEWNEIGH, decode_neighbour)
 
 
-def _kind(data: bytes, start: int, end: int) -> tuple[str, int | None]:
-    info = attributes(data, start, end)
-    kind = _text(data, info.get(uapi.IFLA_INFO_KIND))
+def _mode(data: bytes, info: Attributes) -> int | None:
     details = info.get(uapi.IFLA_INFO_DATA)
-    if details is None or kind not in ("macvlan", "ipvlan"):
-        return kind, None
-    place = attributes(data, *details).get(uapi.IFLA_MACVLAN_MODE)
-    # ipvlan's mode is the same attribute with 16 bits; on its own it fills 32 with padding.
-    return kind, int.from_bytes(data[place[0] : place[1]], "little") if place else None
+    place = attributes(data, *details).get(uapi.IFLA_MACVLAN_MODE) if details else None
+    # ipvlan's is the same attribute with 16 bits.
+    return int.from_bytes(data[place[0] : place[1]], "little") if place else None
+
+
+def _hairpin(data: bytes, place: tuple[int, int] | None) -> bool:
+    if place is None:
+        return False
+    offset, end = place
+    while offset + 4 <= end:  # of some forty attributes the fourth
+        length, kind = NLATTR.unpack_from(data, offset)
+        if kind & NLA_TYPE_MASK == uapi.IFLA_BRPORT_MODE:
+            return bool(data[offset + 4])
+        if length < 4:
+            break
+        offset += (length + 3) & ~3
+    return False
 
 
 def _route_localnet(data: bytes, place: tuple[int, int] | None) -> bool:

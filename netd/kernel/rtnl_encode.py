@@ -40,6 +40,7 @@ def new_veth(link: Veth, *, master: int | None, peer_netns: int) -> Message:
     peer = (
         bytes(uapi.IFINFOMSG.size)
         + _text(uapi.IFLA_IFNAME, link.peer_name)
+        + _u32(uapi.IFLA_GROUP, tag.GUEST_GROUP)
         + _mac(link.peer_mac)
         + _mtu(link.mtu)
         + _u32(uapi.IFLA_NET_NS_FD, peer_netns)
@@ -76,7 +77,10 @@ def finish_link(link: Link) -> Message:
     attributes = _text(uapi.IFLA_IFALIAS, tag.alias(link.owner))
     if isinstance(link, Bridge):
         attributes += _mtu(link.mtu)
-    return set_link(link, attributes=attributes)
+    finishing = set_link(link, attributes=attributes)
+    if isinstance(link, Veth) and link.hairpin:
+        return _as_port(finishing, hairpin=True)
+    return finishing
 
 
 def change_link(link: Link, index: int, *, master: int | None) -> Message:
@@ -86,7 +90,9 @@ def change_link(link: Link, index: int, *, master: int | None) -> Message:
         attributes += _mac(mac)
     if master is not None:
         attributes += _u32(uapi.IFLA_MASTER, master)
-    if not link.ns:
+    if link.ns:
+        attributes += _u32(uapi.IFLA_GROUP, tag.GUEST_GROUP)
+    else:
         attributes += _text(uapi.IFLA_IFALIAS, tag.alias(link.owner))
         attributes += _u32(uapi.IFLA_GROUP, tag.LINK_GROUP)
     return set_link(link, index=index, attributes=attributes)
@@ -97,6 +103,12 @@ def set_link(link: Link, *, index: int = 0, attributes: bytes = b"") -> Message:
     header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, index, uapi.IFF_UP if link.up else 0, uapi.IFF_UP)
     name = b"" if index else _text(uapi.IFLA_IFNAME, link.name)
     return Message(uapi.RTM_SETLINK, 0, header + name + attributes + _families(link))
+
+
+def set_hairpin(index: int, *, hairpin: bool) -> Message:
+    """Whether a bridge sends what comes from its port `index` back there."""
+    header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, index, 0, 0)
+    return _as_port(Message(uapi.RTM_SETLINK, 0, header), hairpin=hairpin)
 
 
 def retire_link(index: int) -> Message:
@@ -156,10 +168,20 @@ def delete_rule(unwanted: Rule) -> Message:
 
 def _new_link(link: Link, attributes: bytes) -> Message:
     header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, 0, uapi.IFF_UP if link.up else 0, uapi.IFF_UP)
-    common = _text(uapi.IFLA_IFNAME, link.name) + _u32(uapi.IFLA_GROUP, tag.LINK_GROUP)
+    group = tag.GUEST_GROUP if link.ns else tag.LINK_GROUP
+    common = _text(uapi.IFLA_IFNAME, link.name) + _u32(uapi.IFLA_GROUP, group)
     if not isinstance(link, Bridge):
         common += _mtu(link.mtu)
     return Message(uapi.RTM_NEWLINK, _CREATE, header + common + attributes)
+
+
+def _as_port(setting: Message, *, hairpin: bool) -> Message:
+    """The same with a setting of the bridge port. Only RTM_NEWLINK reads IFLA_LINKINFO."""
+    info = _text(uapi.IFLA_INFO_SLAVE_KIND, "bridge") + _attribute(
+        uapi.IFLA_INFO_SLAVE_DATA | NLA_F_NESTED, _u8(uapi.IFLA_BRPORT_MODE, int(hairpin))
+    )
+    payload = setting.payload + _attribute(uapi.IFLA_LINKINFO | NLA_F_NESTED, info)
+    return Message(uapi.RTM_NEWLINK, 0, payload)
 
 
 def _families(link: Link) -> bytes:
@@ -195,11 +217,18 @@ def _route(route: Route, index: int) -> bytes:
     attributes = _u32(uapi.RTA_TABLE, route.table) + _u32(uapi.RTA_OIF, index)
     if length:
         attributes += _attribute(uapi.RTA_DST, packed)
+    if metric := default_metric(family) if route.metric is None else route.metric:
+        attributes += _u32(uapi.RTA_PRIORITY, metric)
     if route.gateway is not None:
         attributes += _attribute(uapi.RTA_GATEWAY, socket.inet_pton(family, route.gateway))
     if route.source is not None:
         attributes += _attribute(uapi.RTA_PREFSRC, socket.inet_pton(family, route.source))
     return header + attributes
+
+
+def default_metric(family: int) -> int:
+    """What the kernel takes for a route without a metric."""
+    return uapi.IP6_RT_PRIO_USER if family == AF_INET6 else 0
 
 
 def _rule(rule: Rule) -> bytes:

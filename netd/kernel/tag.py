@@ -2,6 +2,9 @@
 
 LINK_GROUP = 28260
 RETIRED_GROUP = 28261
+GUEST_GROUP = 28262
+"""Of links in containers: another number, lest a netd in there takes them for its own."""
+
 PROTOCOL = 110
 """The routing protocol number of netd's routes and rules (free in iproute2's rt_protos)."""
 

@@ -16,6 +16,7 @@ from netd.kernel.netlink import NetlinkSocket
 from netd.kernel.netns import Namespaces
 from netd.kernel.nft import Nftables
 from netd.kernel.observe import Observer
+from netd.kernel.rtnl_decode import LINKS
 from netd.kernel.tc import TrafficControl
 from netd.model.endpoint import Sandbox
 from netd.plan.diff import creation, diff
@@ -56,7 +57,8 @@ class Kernel:
 
     def apply(self, operations: list[Operation]) -> list[Failure]:
         applier = Applier(self.rtnl, self.namespaces, self.nft, self.tc)
-        return applier.run(operations, self.sandboxes)
+        failures, _ = applier.run(operations, self.sandboxes)
+        return failures
 
     def run(self, verb: Verb, *objects: Object) -> list[Failure]:
         return self.apply([Operation(verb=verb, object=obj, reason="test") for obj in objects])
@@ -234,6 +236,7 @@ def test_deletion_is_idempotent(kernel: Kernel, container: Callable[[], Containe
         ("ip link set nd0002 alias mine", "change link nd0002"),
         ("ip link set nd-blue address 02:00:00:00:00:99", "change link nd-blue"),
         ("sysctl -w net.ipv4.conf.nd-blue.route_localnet=1", "change link nd-blue"),
+        ("bridge link set dev nd0002 hairpin on", "change link nd0002"),
         ("ip link delete nd0002", "add link nd0002"),
         ("ip address delete 10.20.0.1/24 dev nd-blue", "add address 10.20.0.1/24"),
         ("IN ip link set eth0 down", "change link eth0"),
@@ -319,6 +322,72 @@ def test_foreign_links_are_never_touched(
     seen = kernel.observe(state_of(objects))
     assert seen.foreign >= {links[0].key, links[2].key}
     assert seen.state.keys().isdisjoint(seen.foreign)
+
+
+def test_a_netd_in_a_container_does_not_take_its_own_link_for_one_it_made(
+    kernel: Kernel, container: Callable[[], Container]
+) -> None:
+    box = container()
+    kernel.make(*network(), *endpoint(kernel.add_sandbox(box)))
+    inner = kernel.namespaces.open(*kernel.sandboxes.values())
+    assert inner is not None
+    links = {link.name: link for link in inner.socket.dump(LINKS)}
+    inner.close()
+    assert not links["eth0"].ours
+    assert links["eth0"].is_guest
+
+
+def test_a_container_may_remove_the_mark_of_its_link(
+    kernel: Kernel, container: Callable[[], Container]
+) -> None:
+    box = container()
+    wanted = state_of([*network(), *endpoint(kernel.add_sandbox(box))])
+    kernel.make(*wanted.values())
+    box.run("ip", "link", "set", "eth0", "group", "0")
+    box.run("ip", "address", "flush", "dev", "eth0")
+    assert kernel.converge(wanted)
+    box.run("ping", "-c1", "-W2", "10.20.0.1")
+
+
+def test_an_observation_explains_namespace_ids(
+    kernel: Kernel, container: Callable[[], Container]
+) -> None:
+    kernel.make(*network())
+    for number in (2, 3):
+        kernel.make(*endpoint(kernel.add_sandbox(container()), number))
+    assert sorted(kernel.observe().nsids.values(), key=sorted) == [{"nd0002"}, {"nd0003"}]
+
+
+def test_routes_that_differ_in_their_metric_are_two(
+    kernel: Kernel, container: Callable[[], Container]
+) -> None:
+    box = container()
+    ns = kernel.add_sandbox(box)
+    objects = [*network(), *endpoint(ns)]
+    for destination, gateway in (("0.0.0.0/0", "10.20.0.1"), ("::/0", "fd00:20::1")):
+        objects.append(
+            Route(ns=ns, destination=destination, link="eth0", gateway=gateway, metric=2048)
+        )
+    wanted = state_of(objects)
+    kernel.converge(wanted)
+    assert box.run("ip", "-6", "route").count("default") == 2
+    fewer = state_of(objects[:-2])
+    done = [operation.text() for operation in kernel.converge(fewer)]
+    assert len(done) == 2
+    assert "metric 2048" in done[0]
+
+
+def test_a_hairpin_port_from_its_creation(
+    kernel: Kernel, container: Callable[[], Container]
+) -> None:
+    objects = [*network(), *endpoint(kernel.add_sandbox(container()))]
+    veth = objects[3]
+    assert isinstance(veth, Veth)
+    objects[3] = structs.replace(veth, hairpin=True)
+    wanted = state_of(objects)
+    kernel.make(*objects)
+    assert diff(wanted, kernel.observe(wanted).state) == []
+    assert "hairpin on" in run("bridge", "-d", "link", "show", "dev", "nd0002")
 
 
 def test_a_foreign_link_in_a_container_is_reported(
