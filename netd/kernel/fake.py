@@ -216,7 +216,7 @@ class FakeKernel:
             if obj.ns not in alive | {HOST} or (want is None and not self._shows_itself(obj)):
                 continue
             if self._is_own(obj):
-                state[key] = self._as_seen(obj, want)
+                state[key] = self._as_seen(obj, want, scope)
             else:
                 foreign.add(key)
         for key, want in scope.wanted.items():
@@ -360,9 +360,15 @@ class FakeKernel:
             return False
         return obj.ns == HOST or isinstance(obj, Route | Rule)
 
-    def _as_seen(self, obj: Object, want: Object | None) -> Object:
+    def _as_seen(self, obj: Object, want: Object | None, scope: Scope) -> Object:
         link = self.simulation.objects.get(obj.link_key) if obj.link_key else None
-        return as_seen(obj, want, link.owner if link is not None else HOST_OWNER)
+        seen = as_seen(obj, want, link.owner if link is not None else HOST_OWNER)
+        if isinstance(obj, Veth) and isinstance(want, Veth):
+            expected = (want.peer_ns, "link", want.peer_name)
+            looked_for = expected in scope.wanted and want.peer_ns in scope.sandboxes
+            if looked_for and self.simulation.peer_of(obj) != expected:
+                return replace(seen, peer_name="")
+        return seen
 
     def _remove(self, obj: Object, *, later: bool) -> None:
         """Remove what is netd's; what is not there, or a veth's other end, needs no removal."""

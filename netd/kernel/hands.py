@@ -29,6 +29,9 @@ class Hands:
     def delete_link(self, name: str, ns: str = HOST) -> None:
         self._kernel.simulation.delete((ns, "link", name))
 
+    def rename_link(self, name: str, new: str, ns: str = HOST) -> None:
+        self._kernel.simulation.rename(ns, name, new)
+
     def set_link(
         self,
         name: str,

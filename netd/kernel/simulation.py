@@ -120,15 +120,14 @@ class Simulation:
         now = self.objects.get(obj.key)
         if now is None or type(now) is not type(obj):
             raise Refused(errno.ENODEV if isinstance(obj, Link) else errno.ENOENT)
+        if self._is_settled_otherwise(obj, now):
+            tagged = obj.key in self.tagged
+            self.delete(obj.key)
+            self.add(obj, tagged=tagged)
+            return
         self._check(obj)
-        if isinstance(obj, Link) and isinstance(now, Link):
-            if obj.mtu is None:
-                obj = replace(obj, mtu=now.mtu)
-            if isinstance(obj, Veth) and isinstance(now, Veth):
-                # What was settled when the pair was made.
-                obj = replace(
-                    obj, peer_ns=now.peer_ns, peer_name=now.peer_name, peer_mac=now.peer_mac
-                )
+        if isinstance(obj, Link) and isinstance(now, Link) and obj.mtu is None:
+            obj = replace(obj, mtu=now.mtu)
         self._put(obj, obj.key in self.tagged)
         if isinstance(obj, Link) and not obj.up:
             self._link_down(obj)
@@ -151,6 +150,36 @@ class Simulation:
                 self._delete_elements(obj)
             case _:
                 self._drop(obj)
+
+    def rename(self, ns: str, name: str, new: str) -> None:
+        """Give a link another name; what lives on it stays there."""
+        link = self.link(ns, name)
+        renamed = replace(link, name=new)
+        if renamed.key in self.objects:
+            raise Refused(errno.EEXIST)
+        self._drop(link)
+        self.objects[renamed.key] = renamed
+        if peer := self._peers.pop(link.key, None):
+            self._peers[peer], self._peers[renamed.key] = renamed.key, peer
+        for obj in list(self.objects.values()):
+            if obj.link_key == link.key and isinstance(obj, Address | Route | Shaper | Redirect):
+                self._drop(obj)
+                self._put(replace(obj, link=new), tagged=False)
+        self._changed("new", renamed)
+
+    def peer_of(self, veth: Veth) -> Key | None:
+        """Where the other end of the pair is."""
+        return self._peers.get(veth.key)
+
+    def _is_settled_otherwise(self, want: Object, now: Object) -> bool:
+        """Whether they differ in what is settled when a link is made."""
+        match want, now:
+            case Veth(), Veth():
+                return self.peer_of(now) != (want.peer_ns, "link", want.peer_name)
+            case Macvlan(), Macvlan():
+                return (want.kind, want.parent, want.mode) != (now.kind, now.parent, now.mode)
+            case _:
+                return False
 
     def _put(self, obj: Object, tagged: bool) -> None:
         self.objects[obj.key] = obj

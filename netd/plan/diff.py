@@ -5,6 +5,7 @@ from collections.abc import Container
 from netd.plan.objects import (
     Address,
     Key,
+    Macvlan,
     Object,
     Redirect,
     Route,
@@ -122,7 +123,16 @@ def _taken_by(operation: Operation) -> set[Key]:
             return {obj.key, (obj.ns, "address", obj.link)}
         case Veth(), "add":
             return {(obj.peer_ns, "link", obj.peer_name)}
+        case Macvlan(), "change" if _is_other_macvlan(obj, operation.was):
+            return {obj.key}
         case _, "delete":
             return {obj.key}
         case _:
             return set()
+
+
+def _is_other_macvlan(want: Macvlan, now: Object | None) -> bool:
+    """Whether it differs in what is settled when it is made: then it is made anew."""
+    if not isinstance(now, Macvlan):
+        return False
+    return (want.kind, want.parent, want.mode) != (now.kind, now.parent, now.mode)

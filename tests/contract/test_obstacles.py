@@ -10,6 +10,7 @@ from netd.plan.objects import (
     Bridge,
     Ifb,
     Loopback,
+    Macvlan,
     Object,
     Redirect,
     Route,
@@ -181,6 +182,28 @@ async def test_another_pair_takes_the_place_of_one(lab: Lab) -> None:
     assert isinstance(veth, Veth)
     await lab.converge(BLUE, replace(veth, name="nv2"), *interior(box)[1:])
     assert lab.world.links() == {"nd-blue", "nv2"}
+
+
+async def test_a_pair_whose_inner_end_was_renamed_is_made_anew(lab: Lab) -> None:
+    box = await lab.container()
+    everything = [*NETWORK, *interior(box)]
+    await lab.converge(*everything)
+    lab.world.rename_link("eth0", "mine", box)
+    await lab.converge(*everything)
+    assert lab.world.links(box) == {"eth0"}
+
+
+@pytest.mark.parametrize("change", [{"parent": "nd-red"}, {"mode": "private"}])
+async def test_a_macvlan_made_anew_keeps_what_is_on_it(lab: Lab, change: dict[str, str]) -> None:
+    shim = Macvlan(
+        owner="net-1", name="ns-wan", parent="nd-blue", mode="bridge", mac="02:42:0a:14:00:77"
+    )
+    on_it = [
+        Address(owner="net-1", link="ns-wan", address="10.30.0.1/24"),
+        Route(owner="net-1", destination="10.31.0.0/24", link="ns-wan"),
+    ]
+    await lab.converge(BLUE, RED, shim, *on_it)
+    await lab.converge(BLUE, RED, replace(shim, **change), *on_it)
 
 
 async def test_a_link_inside_that_is_down_has_lost_routes_and_ipv6(lab: Lab) -> None:

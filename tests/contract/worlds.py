@@ -40,6 +40,7 @@ class World(Protocol):
         ...
 
     def delete_link(self, name: str, ns: str = HOST) -> None: ...
+    def rename_link(self, name: str, new: str, ns: str = HOST) -> None: ...
     def set_link(
         self, name: str, ns: str = HOST, *, up: bool | None = None, master: str | None = None
     ) -> None: ...
@@ -84,6 +85,9 @@ class FakeWorld:
 
     def add_link(self, name: str, ns: str = HOST) -> None:
         self.fake.by_hand.add_link(name, ns=ns)
+
+    def rename_link(self, name: str, new: str, ns: str = HOST) -> None:
+        self.fake.by_hand.rename_link(name, new, ns)
 
     def delete_link(self, name: str, ns: str = HOST) -> None:
         self.fake.by_hand.delete_link(name, ns)
@@ -169,6 +173,10 @@ class RealWorld:
 
     def add_link(self, name: str, ns: str = HOST) -> None:
         self._run(ns, "ip", "link", "add", name, "up", "type", "bridge")
+
+    def rename_link(self, name: str, new: str, ns: str = HOST) -> None:
+        self._run(ns, "ip", "link", "set", name, "down")
+        self._run(ns, "ip", "link", "set", name, "name", new)
 
     def delete_link(self, name: str, ns: str = HOST) -> None:
         self._run(ns, "ip", "link", "del", name)

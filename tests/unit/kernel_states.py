@@ -38,6 +38,7 @@ PARENT = "eth0"  # of the fake kernel's default facts
 
 _owners = st.sampled_from(OWNERS)
 _macs = st.sampled_from(MACS)
+_modes = st.sampled_from(("bridge", "private"))
 _mtus = st.sampled_from((1400, 1500))
 
 
