@@ -47,7 +47,9 @@ class Hands:
             link = replace(link, up=up)
         if mtu is not None:
             link = replace(link, mtu=mtu)
-        if master is not None and isinstance(link, Veth | OtherLink):
+        if master is not None and isinstance(link, Veth):
+            link = replace(link, master=master or None, hairpin=False)
+        elif master is not None and isinstance(link, OtherLink):
             link = replace(link, master=master or None)
         self._kernel.simulation.change(link)
 

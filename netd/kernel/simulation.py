@@ -302,7 +302,10 @@ class Simulation:
             match obj:
                 case Object() if obj.link_key == link.key:
                     self._drop(obj)
-                case Veth() | OtherLink() if link.ns == obj.ns and obj.master == link.name:
+                case Veth() if link.ns == obj.ns and obj.master == link.name:
+                    free = replace(obj, master=None, hairpin=False)
+                    self._put(free, obj.key in self.tagged)
+                case OtherLink() if link.ns == obj.ns and obj.master == link.name:
                     self._put(replace(obj, master=None), obj.key in self.tagged)
                 case Macvlan() if link.ns == HOST and obj.parent == link.name:
                     self._delete_link(obj)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from netd.kernel.linux import LinuxKernel
 from tests.contract.lab import Lab
 from tests.contract.worlds import FakeWorld, RealWorld
 from tests.netns.conftest import Container, _away_from_the_machine, container, host_ns
@@ -21,8 +22,6 @@ def lab(
     if request.param == "fake":
         yield Lab(FakeWorld())
         return
-    from netd.kernel.linux import LinuxKernel
-
     with ExitStack() as stack:
         kernel = LinuxKernel(node="node-1")
         stack.callback(kernel.close)

@@ -62,7 +62,7 @@ def veth(box: str) -> Case:
     rests_on: list[Object] = [BLUE, replace(BLUE, name="nd-red", mac=OTHER_MAC)]
     made = pair(box, master="nd-blue")[0]
     assert isinstance(made, Veth)
-    return rests_on, made, replace(made, master="nd-red", owner="ep-2")
+    return rests_on, made, replace(made, master="nd-red", hairpin=True, owner="ep-2")
 
 
 def ifb(_box: str) -> Case:

@@ -290,6 +290,18 @@ async def test_drift_by_hand_is_put_right(lab: Lab) -> None:
     assert [op.verb for op in await lab.converge(*everything)] == ["change"]
 
 
+async def test_hairpin_comes_back_with_the_bridge(lab: Lab) -> None:
+    veth, *inside = interior(await lab.container())
+    assert isinstance(veth, Veth)
+    everything = [*NETWORK, replace(veth, hairpin=True), *inside]
+    await lab.converge(*everything)
+    lab.world.set_link("nv1", master="")
+    await lab.converge(*everything)
+    lab.world.delete_link("nd-blue")
+    await lab.converge(*everything)
+    assert await lab.converge(*everything) == []
+
+
 async def test_a_failure_in_the_middle_leaves_the_rest_done(lab: Lab) -> None:
     box = await lab.container()
     bad = Address(owner="net-1", link="nothere", address="10.23.0.1/24")

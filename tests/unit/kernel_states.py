@@ -85,11 +85,13 @@ def _slots(draw: st.DrawFn, bridges: list[str]) -> Iterator[Link]:
         owner, mac, mtu = draw(_owners), draw(_macs), draw(_mtus)
         match draw(st.sampled_from(("", "veth a", "veth b", "macvlan", "other end"))):
             case "veth a" | "veth b" as which:
+                master = draw(st.sampled_from(masters))
                 yield Veth(
                     owner=owner,
                     name=f"v{number}{which[-1]}",
                     mtu=mtu,
-                    master=draw(st.sampled_from(masters)),
+                    master=master,
+                    hairpin=draw(st.booleans()) if master else False,
                     peer_ns=ns,
                     peer_name=name,
                     peer_mac=mac,
