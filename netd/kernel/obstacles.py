@@ -83,16 +83,19 @@ def _remove_retired(host: Channel, inside: OpenSandboxes, link: Link) -> bool:
     It may have it in the container: a retired pair's other end.
     """
     in_the_way = host.link(link.name) if link.ns == HOST else None
-    if in_the_way is None and isinstance(link, Veth):
-        peer = Channel(inside.open(link.peer_ns).socket).link(link.peer_name)
-        in_the_way = host_end(host, peer) if peer is not None else None
-    elif in_the_way is None and isinstance(link, Macvlan):
-        peer = Channel(inside.open(link.ns).socket).link(link.name)
-        in_the_way = host_end(host, peer) if peer is not None else None
+    if in_the_way is None:
+        ns, name = link.ns, link.name
+        if isinstance(link, Veth):
+            ns, name = link.peer_ns, link.peer_name
+        peer = Channel(inside.open(ns).socket).link(name) if ns else None
+        if peer is None:
+            return True  # it has been removed meanwhile
+        in_the_way = host_end(host, peer)
     if in_the_way is None or in_the_way.group != tag.RETIRED_GROUP:
         return False
     host.forget(link.name)
-    return not host.socket.send([encode.delete_link(in_the_way.index)])
+    refused = host.socket.send([encode.delete_link(in_the_way.index)])
+    return all(error.errno == errno.ENODEV for error in refused.values())  # reaped meanwhile
 
 
 def host_end(host: Channel, peer: LinkInfo) -> LinkInfo | None:
