@@ -157,9 +157,8 @@ def decode_route(data: bytes, start: int, end: int) -> RouteInfo:
     index = _u32(data, found.get(uapi.RTA_OIF))
     gateway = _gateway(family, data, found)
     if index is None and (hops := found.get(uapi.RTA_MULTIPATH)):
-        _, _, _, index = uapi.RTNEXTHOP.unpack_from(data, hops[0])
-        hop_length = uapi.RTNEXTHOP.unpack_from(data, hops[0])[0]
-        first = attributes(data, hops[0] + uapi.RTNEXTHOP.size, hops[0] + hop_length)
+        size, _, _, index = uapi.RTNEXTHOP.unpack_from(data, hops[0])
+        first = attributes(data, hops[0] + uapi.RTNEXTHOP.size, hops[0] + size)
         gateway = _gateway(family, data, first)
     return RouteInfo(
         family=family,
