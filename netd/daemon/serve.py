@@ -61,7 +61,7 @@ class Daemon:
 
         _raise_descriptor_limit()
         store = await SqliteStore.open(Path(config.state.dir))
-        kernel = LinuxKernel(config.node.name)
+        kernel = LinuxKernel(config.node.name, docker_user_hook=config.host.docker_user_hook)
         engine = await Engine.start(kernel, store, SystemClock(), engine_settings(config))
         # What is loaded by now lives as long as the daemon; the collector need not look at it.
         gc.collect()

@@ -171,6 +171,7 @@ NEEDS_RESTART: Final = frozenset(
         "api.view_group",
         "api.registry_user",
         "state.dir",
+        "host.docker_user_hook",
         "networks.ula",
         "networks.zone",
     }

@@ -2,16 +2,21 @@
 
 import asyncio
 import errno
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from netd.engine.interfaces import Observation, Scope, Trigger
 from netd.kernel import rtnl_encode as encode
 from netd.kernel.apply import Applier
 from netd.kernel.conntrack import flush_udp
 from netd.kernel.facts import observe_facts
+from netd.kernel.foreign import DockerUserHook, observe_foreign
+from netd.kernel.managers import unaware_managers
 from netd.kernel.monitor import Monitor
 from netd.kernel.netlink import NetlinkSocket
 from netd.kernel.netns import Namespaces
@@ -25,6 +30,8 @@ from netd.plan.facts import Facts
 from netd.plan.operations import Failure, Operation
 from netd.plan.ports import HeldPort
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 
 
@@ -34,11 +41,13 @@ class LinuxKernel:
     The host's network is that of the thread that makes this object. A netlink write blocks
     its thread while others hold the kernel's network lock, so one thread makes all calls, in
     the order they were made in. The removal of retired links, which takes tens of
-    milliseconds, has a thread of its own. Raises OSError when a socket cannot be opened.
+    milliseconds, has a thread of its own. With `docker_user_hook` it keeps rules in Docker's
+    chain of that name that accept netd's traffic. Raises OSError when a socket cannot be opened.
     """
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, *, docker_user_hook: bool = False) -> None:
         self._node = node
+        self._hook = DockerUserHook() if docker_user_hook else None
         self._namespaces = Namespaces()
         self._rtnl = NetlinkSocket()
         self._reaper_rtnl = NetlinkSocket()
@@ -62,7 +71,7 @@ class LinuxKernel:
         self._namespaces.close()
 
     async def facts(self) -> Facts:
-        return await self._call(partial(observe_facts, self._rtnl, self._node))
+        return await self._call(self._facts)
 
     async def enter(self, *, path: str | None, pid: int | None) -> tuple[Sandbox, frozenset[str]]:
         identify = partial(self._namespaces.identify, path=path, pid=pid)
@@ -115,6 +124,15 @@ class LinuxKernel:
             return await loop.run_in_executor(thread or self._thread, work)
         except OSError as error:
             raise KernelFailure(f"the kernel refused: {error.strerror or error}") from error
+
+    def _facts(self) -> Facts:
+        if self._hook is not None and self._hook.install():
+            log.info("DOCKER-USER accepts what netd's bridges forward")
+        return replace(
+            observe_facts(self._rtnl, self._node),
+            foreign_chains=observe_foreign(self._nft.query),
+            managers=unaware_managers(),
+        )
 
     def _reap(self) -> None:
         refused = self._reaper_rtnl.send([encode.delete_retired_links()])

@@ -5,15 +5,18 @@ kernel tells once (ENOBUFS); a look at everything then makes up for it.
 """
 
 import asyncio
+import ctypes
 import errno
 import logging
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Final
 
 from netd.engine.interfaces import Trigger
+from netd.kernel import uapi
 from netd.kernel.netlink import NetlinkSocket
 from netd.kernel.nft_events import NftEvents
 from netd.kernel.rtnl_events import HOST_NSID, RtnlEvents
@@ -42,6 +45,13 @@ RTNL_GROUPS: Final = (
     RTNLGRP_IPV4_NETCONF,
     RTNLGRP_IPV6_NETCONF,
 )
+
+# include/uapi/linux/bpf_common.h, asm-generic/socket.h
+BPF_LD, BPF_JMP, BPF_RET = 0x00, 0x05, 0x06
+BPF_H, BPF_ABS, BPF_JEQ, BPF_K = 0x08, 0x20, 0x10, 0x00
+SO_ATTACH_FILTER = 26
+NLMSG_TYPE_OFFSET = 4
+_BPF: Final = struct.Struct("=HBBI")  # struct sock_filter
 
 BUFFER_BYTES: Final = 8 << 20
 DATAGRAM_BYTES: Final = 32 << 10  # a notification is smaller, save for hundreds of SR-IOV VFs
@@ -74,8 +84,12 @@ class Monitor:
         loop = asyncio.get_running_loop()
         rtnl, ruleset = RtnlEvents(), NftEvents()
         with ExitStack() as stack:
+            containers = self._listen(stack, NETLINK_ROUTE, RTNL_GROUPS)
+            containers.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
+            only_deletions(containers)
             sources = [
                 (self._listen(stack, NETLINK_ROUTE, RTNL_GROUPS), rtnl.triggers),
+                (containers, rtnl.triggers_of_containers),
                 (self._listen(stack, NETLINK_NETFILTER, (NFNLGRP_NFTABLES,)), ruleset.triggers),
             ]
             # Listening has begun, so a chain that comes while they are read is not missed.
@@ -90,10 +104,30 @@ class Monitor:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         made = stack.enter_context(socket.socket(socket.AF_NETLINK, kind, protocol))
         made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, self._buffer_bytes)
-        if protocol == NETLINK_ROUTE:
-            made.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
         made.bind((0, sum(1 << (group - 1) for group in groups)))
         return made
+
+
+def only_deletions(listening: socket.socket) -> None:
+    """Have the kernel drop what is not about a deletion.
+
+    An attach causes a dozen notifications in the container, of which none matters; woken up
+    for them, the event loop would take the interpreter from the thread that does the attach.
+    """
+    passed = (uapi.RTM_DELLINK, uapi.RTM_DELADDR, uapi.RTM_DELROUTE, uapi.RTM_DELRULE)
+    # Classic BPF (linux/filter.h): load nlmsg_type, jump to the last line if it is passed.
+    program = _BPF.pack(BPF_LD | BPF_H | BPF_ABS, 0, 0, NLMSG_TYPE_OFFSET)
+    for position, kind in enumerate(passed):
+        # The load takes the bytes for big-endian; netlink has them in the host's order.
+        value = int.from_bytes(kind.to_bytes(2, sys.byteorder), "big")
+        program += _BPF.pack(BPF_JMP | BPF_JEQ | BPF_K, len(passed) - position, 0, value)
+    program += _BPF.pack(BPF_RET | BPF_K, 0, 0, 0)
+    program += _BPF.pack(BPF_RET | BPF_K, 0, 0, 0xFFFFFFFF)
+    buffer = ctypes.create_string_buffer(program)
+    count = len(program) // _BPF.size
+    listening.setsockopt(
+        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", count, ctypes.addressof(buffer))
+    )
 
 
 class _Reader:

@@ -17,6 +17,8 @@ from netd.kernel.netns import Namespaces, OpenNamespace
 from netd.kernel.nft import Nftables
 from netd.kernel.rtnl_decode import (
     ADDRESSES,
+    CONNECTED_ROUTES_4,
+    CONNECTED_ROUTES_6,
     LINKS,
     OWN_ROUTES_4,
     OWN_ROUTES_6,
@@ -246,13 +248,17 @@ class Observer:
                 )
 
     def _look_at_host_routes(self, names: dict[int, str]) -> None:
-        for query in (OWN_ROUTES_4, OWN_ROUTES_6):
-            self._add_routes(HOST, self._host.dump(query), names)
+        # A router has many routes of others: they are looked at only if one is missed.
         wanted = {obj.key for obj in self._wanted[HOST] if isinstance(obj, Route)}
-        if not wanted <= self._state.keys():
-            # Somebody else's may be in their place. Only now look at all: a router has many.
-            for query in (ROUTES_4, ROUTES_6):
+        for queries in (
+            (OWN_ROUTES_4, OWN_ROUTES_6),
+            (CONNECTED_ROUTES_4, CONNECTED_ROUTES_6),
+            (ROUTES_4, ROUTES_6),
+        ):
+            for query in queries:
                 self._add_routes(HOST, self._host.dump(query), names)
+            if wanted <= self._state.keys():
+                return
 
     def _add_routes(self, ns: str, routes: Iterable[RouteInfo], names: dict[int, str]) -> None:
         for found in routes:

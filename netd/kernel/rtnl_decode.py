@@ -232,6 +232,8 @@ ROUTES_4 = routes(AF_INET)
 ROUTES_6 = routes(AF_INET6)
 OWN_ROUTES_4 = routes(AF_INET, protocol=tag.PROTOCOL)
 OWN_ROUTES_6 = routes(AF_INET6, protocol=tag.PROTOCOL)
+CONNECTED_ROUTES_4 = routes(AF_INET, protocol=uapi.RTPROT_KERNEL)
+CONNECTED_ROUTES_6 = routes(AF_INET6, protocol=uapi.RTPROT_KERNEL)
 RULES = Query(uapi.RTM_GETRULE, bytes(uapi.RTMSG.size), uapi.RTM_NEWRULE, decode_rule)
 NEIGHBOURS = Query(uapi.RTM_GETNEIGH, bytes(uapi.NDMSG.size), uapi.RTM_NEWNEIGH, decode_neighbour)
 

@@ -10,7 +10,7 @@ from socket import AF_INET, AF_INET6, AF_UNSPEC
 from netd.kernel import tag, uapi
 from netd.kernel.netlink import Message
 from netd.kernel.uapi import NLA_F_NESTED, NLATTR, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, U32
-from netd.plan.objects import Address, Bridge, Ifb, Link, Macvlan, Route, Rule, Veth
+from netd.plan.objects import Address, Bridge, Ifb, Link, Macvlan, Route, Rule, Veth, VethPeer
 
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # if_link.h
 IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
@@ -43,11 +43,12 @@ def new_veth(link: Veth, *, master: int | None, peer_netns: int) -> Message:
         + _u32(uapi.IFLA_GROUP, tag.GUEST_GROUP)
         + _mac(link.peer_mac)
         + _mtu(link.mtu)
+        + _ONE_QUEUE
         + _u32(uapi.IFLA_NET_NS_FD, peer_netns)
     )
     upper = b"" if master is None else _u32(uapi.IFLA_MASTER, master)
     details = _attribute(uapi.VETH_INFO_PEER | NLA_F_NESTED, peer)
-    return _new_link(link, upper + _link_info("veth", details))
+    return _new_link(link, upper + _ONE_QUEUE + _link_info("veth", details))
 
 
 def new_macvlan(link: Macvlan, *, parent: int, netns: int | None) -> Message:
@@ -167,7 +168,9 @@ def delete_rule(unwanted: Rule) -> Message:
 
 
 def _new_link(link: Link, attributes: bytes) -> Message:
-    header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, 0, uapi.IFF_UP if link.up else 0, uapi.IFF_UP)
+    # What `finish_link` follows comes up by that, with no link-local address of the kernel's.
+    up = link.up and not isinstance(link, Bridge | Veth)
+    header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, 0, uapi.IFF_UP if up else 0, uapi.IFF_UP)
     group = tag.GUEST_GROUP if link.ns else tag.LINK_GROUP
     common = _text(uapi.IFLA_IFNAME, link.name) + _u32(uapi.IFLA_GROUP, group)
     if not isinstance(link, Bridge):
@@ -186,15 +189,17 @@ def _as_port(setting: Message, *, hairpin: bool) -> Message:
 
 def _families(link: Link) -> bytes:
     """IFLA_AF_SPEC: settings of one address family."""
+    # A bridge port needs no IPv6 address; without a link-local one it answers to nobody. Others
+    # get theirs from netd, not from the kernel, which would test it for duplicates first.
+    mode = _u8(uapi.IFLA_INET6_ADDR_GEN_MODE, uapi.IN6_ADDR_GEN_MODE_NONE)
+    without_address = _attribute(AF_INET6 | NLA_F_NESTED, mode)
     match link:
-        case Veth():
-            # A bridge port needs no address; without a link-local one it answers to nobody.
-            mode = _u8(uapi.IFLA_INET6_ADDR_GEN_MODE, uapi.IN6_ADDR_GEN_MODE_NONE)
-            families = _attribute(AF_INET6 | NLA_F_NESTED, mode)
+        case Veth() | VethPeer():
+            families = without_address
         case Bridge():
             value = _u32(uapi.IPV4_DEVCONF_ROUTE_LOCALNET, int(link.route_localnet))
             conf = _attribute(uapi.IFLA_INET_CONF | NLA_F_NESTED, value)
-            families = _attribute(AF_INET | NLA_F_NESTED, conf)
+            families = _attribute(AF_INET | NLA_F_NESTED, conf) + without_address
         case _:
             return b""
     return _attribute(uapi.IFLA_AF_SPEC | NLA_F_NESTED, families)
@@ -284,3 +289,8 @@ def _prefix(text: str) -> tuple[int, bytes, int]:
 def _broadcast(packed: bytes, length: int) -> bytes:
     host_bits = (1 << (32 - length)) - 1
     return (int.from_bytes(packed, "big") | host_bits).to_bytes(4, "big")
+
+
+# A veth has as many queues as the host has processors, each with its kobjects to make and to
+# remove, and uses the first one only: it has no qdisc that would choose another.
+_ONE_QUEUE = _u32(uapi.IFLA_NUM_TX_QUEUES, 1) + _u32(uapi.IFLA_NUM_RX_QUEUES, 1)

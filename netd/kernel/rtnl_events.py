@@ -70,6 +70,10 @@ class RtnlEvents:
             offset += (length + 3) & ~3
         return found
 
+    def triggers_of_containers(self, data: bytes, nsid: int) -> list[Trigger]:
+        """The same, but nothing of the host's own, which comes by another socket."""
+        return [] if nsid == HOST_NSID else self.triggers(data, nsid)
+
     def _link(self, event: _Event) -> Trigger | None:
         data = event.data
         family, _, index, flags, _ = IFINFOMSG.unpack_from(data, event.start)

@@ -12,8 +12,8 @@ from netd.model.network import Network, NetworkSpec
 from netd.plan.addresses import derive_mac
 from netd.plan.context import Identity, Surroundings
 from netd.plan.firewall import network_elements
-from netd.plan.interior import addresses_and_routes
-from netd.plan.objects import Address, Bridge, Loopback, Object, Route, Veth, VethPeer
+from netd.plan.interior import addresses_and_routes, link_local_address
+from netd.plan.objects import HOST, Address, Bridge, Loopback, Object, Route, Veth, VethPeer
 from netd.plan.ports import port_elements
 from netd.plan.shaping import shaping_objects
 from netd.plan.subnets import (
@@ -60,14 +60,16 @@ def host_ifname(_network: Network, endpoint_id: str) -> str:
 def network_objects(network: Network) -> list[Object]:
     """The bridge, its gateway addresses and its part of the firewall's sets."""
     bridge = bridge_name(network.name)
+    mac = derive_mac(network.name, ipaddress.ip_address(network.gateways[0]))
     objects: list[Object] = [
         Bridge(
             owner=network.id,
             name=bridge,
-            mac=derive_mac(network.name, ipaddress.ip_address(network.gateways[0])),
+            mac=mac,
             mtu=network.mtu,
             route_localnet=not network.internal,
-        )
+        ),
+        *link_local_address(network, ns=HOST, owner=network.id, link=bridge, mac=mac),
     ]
     for subnet, gateway in zip(network.subnets, network.gateways, strict=True):
         prefix = subnet.partition("/")[2]
@@ -92,6 +94,9 @@ def endpoint_objects(network: Network, record: EndpointRecord) -> list[Object]:
             peer_ns=ns,
             peer_name=endpoint.ifname,
             peer_mac=endpoint.mac,
+            # Where br_netfilter is on, a container that calls its own published port is
+            # answered by its own port of the bridge.
+            hairpin=bool(endpoint.ports),
         ),
         VethPeer(
             ns=ns, owner=endpoint.id, name=endpoint.ifname, mac=endpoint.mac, mtu=endpoint.mtu

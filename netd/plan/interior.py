@@ -4,7 +4,8 @@ import ipaddress
 
 from netd.model.endpoint import EndpointRecord
 from netd.model.network import Network
-from netd.plan.objects import Address, Object, Route, Rule
+from netd.plan.addresses import link_local
+from netd.plan.objects import Address, LinkSysctl, Object, Route, Rule
 
 # Routing tables of single endpoints: far from what people and other programs number.
 _TABLE_BASE = 0x6E00_0000
@@ -24,6 +25,22 @@ def addresses_and_routes(network: Network, record: EndpointRecord) -> list[Objec
         Address(ns=ns, owner=endpoint.id, link=endpoint.ifname, address=text)
         for text in endpoint.addresses
     ]
+    if endpoint.mac:
+        objects += link_local_address(
+            network, ns=ns, owner=endpoint.id, link=endpoint.ifname, mac=endpoint.mac
+        )
+    if network.driver == "bridge" and any(":" in subnet for subnet in network.subnets):
+        # Routes come from netd; a router advertisement could only come from a neighbour that
+        # pretends (CVE-2020-10749). Nor need the link ask for one, which floods the bridge.
+        objects.append(
+            LinkSysctl(
+                ns=ns,
+                owner=endpoint.id,
+                link=endpoint.ifname,
+                name=f"net/ipv6/conf/{endpoint.ifname}/accept_ra",
+                value="0",
+            )
+        )
     if network.internal:
         return objects
     for gateway in endpoint.gateways:
@@ -47,6 +64,19 @@ def addresses_and_routes(network: Network, record: EndpointRecord) -> list[Objec
                     )
                 )
     return objects
+
+
+def link_local_address(
+    network: Network, *, ns: str, owner: str, link: str, mac: str
+) -> list[Object]:
+    """The link's IPv6 link-local address, where the network has IPv6.
+
+    The kernel is told not to make it, because it would test it for duplicates first, and
+    without it neighbours of other addresses are not asked for: a second without IPv6.
+    """
+    if not any(":" in subnet for subnet in network.subnets):
+        return []
+    return [Address(ns=ns, owner=owner, link=link, address=f"{link_local(mac)}/64")]
 
 
 def _default(record: EndpointRecord, ns: str, gateway: str, version: int, table: int) -> Route:

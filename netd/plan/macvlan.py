@@ -15,8 +15,8 @@ from netd.model.names import check_ifname, shim_name
 from netd.model.network import Network, NetworkSpec
 from netd.plan.addresses import IPNetwork, Taken, derive_mac, overlap
 from netd.plan.context import Identity, Surroundings
-from netd.plan.interior import addresses_and_routes
-from netd.plan.objects import Address, Loopback, Macvlan, Object, Route
+from netd.plan.interior import addresses_and_routes, link_local_address
+from netd.plan.objects import HOST, Address, Loopback, Macvlan, Object, Route
 from netd.plan.subnets import (
     check_options,
     refuse,
@@ -41,9 +41,10 @@ def complete(spec: NetworkSpec, identity: Identity, around: Surroundings) -> Net
     _check_mode(spec)
     parent_mtu, parent = _settle_parent(spec, around)
     # The containers are on the parent's own segment, so its subnets are theirs too.
-    others = [taken for taken in around.taken if taken.link != parent]
+    segment = _segment(around.taken, parent)
+    others = [taken for taken in around.taken if taken not in segment]
     subnets = settle_subnets(spec, msgspec.structs.replace(around, taken=others))
-    _check_room(spec, subnets, [taken for taken in around.taken if taken.link == parent])
+    _check_room(spec, subnets, segment)
     return Network(
         id=identity.id,
         name=spec.name,
@@ -69,8 +70,10 @@ def network_objects(network: Network) -> list[Object]:
         return []
     shim = shim_name(network.name)
     addresses = shim_addresses(network)
+    mac = derive_mac(network.name, ipaddress.ip_address(addresses[0]))
     objects: list[Object] = [
-        _link(network, ns="", owner=network.id, name=shim, address=addresses[0])
+        _link(network, ns=HOST, owner=network.id, name=shim, mac=mac),
+        *link_local_address(network, ns=HOST, owner=network.id, link=shim, mac=mac),
     ]
     objects += [
         Address(owner=network.id, link=shim, address=f"{address}/{address.max_prefixlen}")
@@ -127,11 +130,8 @@ def _link(
     ns: str,
     owner: str,
     name: str,
-    mac: str | None = None,
-    address: str | None = None,
+    mac: str | None,
 ) -> Macvlan:
-    if address is not None and network.driver == "macvlan":
-        mac = derive_mac(network.name, ipaddress.ip_address(address))
     return Macvlan(
         ns=ns,
         owner=owner,
@@ -183,13 +183,26 @@ def _settle_parent(spec: NetworkSpec, around: Surroundings) -> tuple[int, str]:
     return link.mtu, parent
 
 
+def _segment(taken: Sequence[Taken], parent: str) -> list[Taken]:
+    """What is on the parent's segment: its ranges, and single addresses of others in them."""
+    ranges = [other for other in taken if other.link == parent]
+    single = [
+        other
+        for other in taken
+        if not other.link
+        and other.subnet.num_addresses == 1
+        and any(overlap(other.subnet, range_.subnet) for range_ in ranges)
+    ]
+    return ranges + single
+
+
 def _check_room(
-    spec: NetworkSpec, subnets: tuple[IPNetwork, ...], of_parent: Sequence[Taken]
+    spec: NetworkSpec, subnets: tuple[IPNetwork, ...], segment: Sequence[Taken]
 ) -> None:
     """Refuse what could hand out addresses that are not netd's, or has none to hand out."""
     span = settle_span(spec, subnets)
     for subnet in subnets:
-        shared = next((t for t in of_parent if overlap(subnet, t.subnet)), None)
+        shared = next((t for t in segment if overlap(subnet, t.subnet)), None)
         if shared and not (span and span_within(span, subnet)):
             raise Invalid(
                 f"{subnet} has other users: {shared.by}; give with the option `range` the part of "

@@ -68,16 +68,21 @@ class Bridge(Link, frozen=True, kw_only=True):
 
 
 class Veth(Link, frozen=True, kw_only=True):
-    """The host's end of a veth pair; creating it creates the peer in its netns."""
+    """The host's end of a veth pair; creating it creates the peer in its netns.
+
+    With `hairpin` the bridge sends frames back out of the port they came in by.
+    """
 
     rank = 30
     master: str | None
     peer_ns: str
     peer_name: str
     peer_mac: str
+    hairpin: bool = False
 
     def text(self) -> str:
         master = f" master {self.master}" if self.master else ""
+        master += " hairpin on" if self.hairpin else ""
         peer = f"peer {self.peer_name} netns {self.peer_ns} address {self.peer_mac}"
         return f"link {self.name} type veth mtu {self.mtu}{master} up {peer}"
 
@@ -152,7 +157,8 @@ class Address(Object, frozen=True, kw_only=True):
 class Route(Object, frozen=True, kw_only=True):
     """A unicast route. `table` is 254 (main) or a table of one endpoint.
 
-    `metric` None is the kernel's default (0 for IPv4, 1024 for IPv6).
+    `metric` None stands for the kernel's default: 0 for IPv4, 1024 for IPv6
+    (IP6_RT_PRIO_USER). Two routes that differ in it are two routes.
     """
 
     rank = 60
@@ -165,7 +171,8 @@ class Route(Object, frozen=True, kw_only=True):
 
     @property
     def key(self) -> Key:
-        return (self.ns, "route", str(self.table), self.destination, self.link)
+        metric = "" if self.metric is None else str(self.metric)
+        return (self.ns, "route", str(self.table), self.destination, self.link, metric)
 
     @property
     def link_key(self) -> Key | None:
@@ -175,7 +182,8 @@ class Route(Object, frozen=True, kw_only=True):
         via = f" via {self.gateway}" if self.gateway else ""
         src = f" src {self.source}" if self.source else ""
         table = f" table {self.table}" if self.table != 254 else ""
-        return f"route {self.destination}{via} dev {self.link}{src}{table}"
+        metric = f" metric {self.metric}" if self.metric is not None else ""
+        return f"route {self.destination}{via} dev {self.link}{src}{table}{metric}"
 
 
 class Rule(Object, frozen=True, kw_only=True):
@@ -212,6 +220,17 @@ class Sysctl(Object, frozen=True, kw_only=True):
 
     def text(self) -> str:
         return f"sysctl {self.name.replace('/', '.')} = {self.value}"
+
+
+class LinkSysctl(Sysctl, frozen=True, kw_only=True):
+    """A kernel parameter of one link, to be set before the link comes up."""
+
+    rank = 35
+    link: str
+
+    @property
+    def link_key(self) -> Key | None:
+        return (self.ns, "link", self.link)
 
 
 class Shaper(Object, frozen=True, kw_only=True):

@@ -37,8 +37,7 @@ def test_bridge() -> None:
     seen = read(encode.new_bridge(BRIDGE), ifinfmsg)
     assert seen["header"]["type"] == uapi.RTM_NEWLINK
     assert seen["header"]["flags"] == uapi.NLM_F_CREATE | uapi.NLM_F_EXCL
-    assert seen["flags"] & uapi.IFF_UP
-    assert seen["change"] == uapi.IFF_UP
+    assert (seen["flags"], seen["change"]) == (0, uapi.IFF_UP)  # up only when it is finished
     assert seen.get("ifname") == "nd-blue"
     assert seen.get("address") == "02:00:00:00:00:01"
     assert seen.get("group") == tag.LINK_GROUP
@@ -51,6 +50,8 @@ def test_bridge() -> None:
 def test_veth_and_its_peer() -> None:
     seen = read(encode.new_veth(VETH, master=7, peer_netns=42), ifinfmsg)
     assert (seen.get("ifname"), seen.get("mtu"), seen.get("master")) == ("nd0001", 1450, 7)
+    assert (seen.get("num_tx_queues"), seen.get("num_rx_queues")) == (1, 1)
+    assert seen["flags"] == 0
     assert seen.get(("linkinfo", "kind")) == "veth"
     peer = seen.get(("linkinfo", "data", "veth_info_peer"))
     assert peer.get("ifname") == "eth0"
