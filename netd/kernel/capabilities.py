@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from netd.kernel import rtnl_encode
+from netd.kernel.attributes import attribute
 from netd.kernel.netlink import Message, NetlinkSocket
 from netd.kernel.tc import TrafficControl
-from netd.kernel.tc_messages import attribute
 from netd.kernel.uapi import (
     CLONE_NEWNET,
     IFINFOMSG,

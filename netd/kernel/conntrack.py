@@ -15,9 +15,8 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from netd.kernel.attributes import attribute, attributes
 from netd.kernel.netlink import Message, NetlinkError, NetlinkSocket, Query
-from netd.kernel.rtnl_decode import attributes
-from netd.kernel.uapi import NLATTR
 from netd.plan.ports import Family, HeldPort
 
 _NETLINK_NETFILTER = 12
@@ -95,16 +94,16 @@ def _concerns(
 def _udp_filter(port: int | None) -> bytes:
     """Have the kernel leave out of the dump what is not UDP, or not to that one port."""
     flags = _FILTER_PROTO_NUM
-    proto = _attribute(_CTA_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
+    proto = attribute(_CTA_PROTO_NUM, bytes([socket.IPPROTO_UDP]))
     if port is not None:
         flags |= _FILTER_PROTO_DST_PORT
-        proto += _attribute(_CTA_PROTO_DST_PORT, port.to_bytes(2, "big"))
-    return _attribute(
-        _CTA_TUPLE_ORIG | _NESTED, _attribute(_CTA_TUPLE_PROTO | _NESTED, proto)
-    ) + _attribute(
+        proto += attribute(_CTA_PROTO_DST_PORT, port.to_bytes(2, "big"))
+    return attribute(
+        _CTA_TUPLE_ORIG | _NESTED, attribute(_CTA_TUPLE_PROTO | _NESTED, proto)
+    ) + attribute(
         _CTA_FILTER | _NESTED,
-        _attribute(_CTA_FILTER_ORIG_FLAGS, struct.pack("=I", flags))
-        + _attribute(_CTA_FILTER_REPLY_FLAGS, bytes(4)),
+        attribute(_CTA_FILTER_ORIG_FLAGS, struct.pack("=I", flags))
+        + attribute(_CTA_FILTER_REPLY_FLAGS, bytes(4)),
     )
 
 
@@ -118,9 +117,7 @@ def _decoder(family: Family) -> Callable[[bytes, int, int], _Flow]:
         port = attributes(data, *tuple_orig[_CTA_TUPLE_PROTO])[_CTA_PROTO_DST_PORT]
         # The id tells this flow from a later one of the same addresses and ports.
         name = b"".join(
-            _attribute(
-                kind | (_NESTED if kind == _CTA_TUPLE_ORIG else 0), data[slice(*found[kind])]
-            )
+            attribute(kind | (_NESTED if kind == _CTA_TUPLE_ORIG else 0), data[slice(*found[kind])])
             for kind in (_CTA_TUPLE_ORIG, _CTA_ZONE, _CTA_ID)
             if kind in found
         )
@@ -132,7 +129,7 @@ def _decoder(family: Family) -> Callable[[bytes, int, int], _Flow]:
 def _is_local(routes: NetlinkSocket, family: Family, address: bytes) -> bool:
     """Whether packets to the address are for the host itself, as its routes have it."""
     header = _RTMSG.pack(_FAMILY[family], len(address) * 8, 0, 0, 0, 0, 0, 0, 0)
-    request = header + _attribute(_RTA_DST, address)
+    request = header + attribute(_RTA_DST, address)
     route_type = Query(
         _RTM_GETROUTE,
         request,
@@ -143,7 +140,3 @@ def _is_local(routes: NetlinkSocket, family: Family, address: bytes) -> bool:
         return routes.get(route_type) == _RTN_LOCAL
     except NetlinkError:
         return False  # no route leads there
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    return NLATTR.pack(4 + len(value), kind) + value + bytes(-len(value) % 4)

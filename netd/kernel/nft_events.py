@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from netd.engine.interfaces import Trigger
+from netd.kernel.attributes import Attributes, attributes
 from netd.kernel.netlink import NetlinkSocket, Query
-from netd.kernel.rtnl_decode import Attributes, attributes
 from netd.kernel.uapi import NLMSGHDR
 
 # include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h; linux/netfilter.h

@@ -12,10 +12,9 @@ from socket import AF_INET, AF_INET6
 import msgspec
 
 from netd.kernel import tag, uapi
+from netd.kernel.attributes import Attributes, attributes
 from netd.kernel.netlink import Query
 from netd.kernel.uapi import I32, NLA_TYPE_MASK, NLATTR, U32
-
-Attributes = dict[int, tuple[int, int]]  # type -> where its value begins and ends
 
 
 class LinkInfo(msgspec.Struct, frozen=True, gc=False):
@@ -98,19 +97,6 @@ class NeighbourInfo(msgspec.Struct, frozen=True, gc=False):
     address: str
     mac: str
     state: int
-
-
-def attributes(data: bytes, offset: int, end: int) -> Attributes:
-    """Where each attribute between `offset` and `end` has its value."""
-    found = {}
-    unpack = NLATTR.unpack_from
-    while offset + 4 <= end:
-        length, kind = unpack(data, offset)
-        if length < 4:
-            break
-        found[kind & NLA_TYPE_MASK] = (offset + 4, offset + length)
-        offset += (length + 3) & ~3
-    return found
 
 
 def decode_link(data: bytes, start: int, end: int) -> LinkInfo:

@@ -8,6 +8,7 @@ import socket
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 
 from netd.kernel import tag, uapi
+from netd.kernel.attributes import attribute
 from netd.kernel.netlink import Message
 from netd.kernel.uapi import NLA_F_NESTED, NLATTR, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, U32
 from netd.plan.objects import Address, Bridge, Ifb, Link, Macvlan, Route, Rule, Veth, VethPeer
@@ -47,7 +48,7 @@ def new_veth(link: Veth, *, master: int | None, peer_netns: int) -> Message:
         + _u32(uapi.IFLA_NET_NS_FD, peer_netns)
     )
     upper = b"" if master is None else _u32(uapi.IFLA_MASTER, master)
-    details = _attribute(uapi.VETH_INFO_PEER | NLA_F_NESTED, peer)
+    details = attribute(uapi.VETH_INFO_PEER | NLA_F_NESTED, peer)
     return _new_link(link, upper + _ONE_QUEUE + _link_info("veth", details))
 
 
@@ -56,7 +57,7 @@ def new_macvlan(link: Macvlan, *, parent: int, netns: int | None) -> Message:
     if link.kind == "macvlan":
         mode = _u32(uapi.IFLA_MACVLAN_MODE, MACVLAN_MODES[link.mode])
     else:
-        mode = _attribute(uapi.IFLA_IPVLAN_MODE, IPVLAN_MODES[link.mode].to_bytes(2, "little"))
+        mode = attribute(uapi.IFLA_IPVLAN_MODE, IPVLAN_MODES[link.mode].to_bytes(2, "little"))
     attributes = _u32(uapi.IFLA_LINK, parent) + _link_info(link.kind, mode)
     if link.mac:
         attributes += _mac(link.mac)
@@ -136,9 +137,9 @@ def new_address(wanted: Address, index: int, *, replace: bool = False) -> Messag
     family, packed, length = _prefix(wanted.address)
     flags = uapi.IFA_F_PERMANENT | (uapi.IFA_F_NODAD if family == AF_INET6 else 0)
     header = uapi.IFADDRMSG.pack(family, length, flags, uapi.RT_SCOPE_UNIVERSE, index)
-    attributes = _attribute(uapi.IFA_LOCAL, packed) + _attribute(uapi.IFA_ADDRESS, packed)
+    attributes = attribute(uapi.IFA_LOCAL, packed) + attribute(uapi.IFA_ADDRESS, packed)
     if family == AF_INET and length < 31:
-        attributes += _attribute(uapi.IFA_BROADCAST, _broadcast(packed, length))
+        attributes += attribute(uapi.IFA_BROADCAST, _broadcast(packed, length))
     verb = NLM_F_CREATE | NLM_F_REPLACE if replace else _CREATE
     return Message(uapi.RTM_NEWADDR, verb, header + attributes)
 
@@ -146,7 +147,7 @@ def new_address(wanted: Address, index: int, *, replace: bool = False) -> Messag
 def delete_address(unwanted: Address, index: int) -> Message:
     family, packed, length = _prefix(unwanted.address)
     header = uapi.IFADDRMSG.pack(family, length, 0, 0, index)
-    return Message(uapi.RTM_DELADDR, 0, header + _attribute(uapi.IFA_LOCAL, packed))
+    return Message(uapi.RTM_DELADDR, 0, header + attribute(uapi.IFA_LOCAL, packed))
 
 
 def new_route(wanted: Route, index: int, *, replace: bool = False) -> Message:
@@ -180,10 +181,10 @@ def _new_link(link: Link, attributes: bytes) -> Message:
 
 def _as_port(setting: Message, *, hairpin: bool) -> Message:
     """The same with a setting of the bridge port. Only RTM_NEWLINK reads IFLA_LINKINFO."""
-    info = _text(uapi.IFLA_INFO_SLAVE_KIND, "bridge") + _attribute(
+    info = _text(uapi.IFLA_INFO_SLAVE_KIND, "bridge") + attribute(
         uapi.IFLA_INFO_SLAVE_DATA | NLA_F_NESTED, _u8(uapi.IFLA_BRPORT_MODE, int(hairpin))
     )
-    payload = setting.payload + _attribute(uapi.IFLA_LINKINFO | NLA_F_NESTED, info)
+    payload = setting.payload + attribute(uapi.IFLA_LINKINFO | NLA_F_NESTED, info)
     return Message(uapi.RTM_NEWLINK, 0, payload)
 
 
@@ -192,17 +193,17 @@ def _families(link: Link) -> bytes:
     # A bridge port needs no IPv6 address; without a link-local one it answers to nobody. Others
     # get theirs from netd, not from the kernel, which would test it for duplicates first.
     mode = _u8(uapi.IFLA_INET6_ADDR_GEN_MODE, uapi.IN6_ADDR_GEN_MODE_NONE)
-    without_address = _attribute(AF_INET6 | NLA_F_NESTED, mode)
+    without_address = attribute(AF_INET6 | NLA_F_NESTED, mode)
     match link:
         case Veth() | VethPeer():
             families = without_address
         case Bridge():
             value = _u32(uapi.IPV4_DEVCONF_ROUTE_LOCALNET, int(link.route_localnet))
-            conf = _attribute(uapi.IFLA_INET_CONF | NLA_F_NESTED, value)
-            families = _attribute(AF_INET | NLA_F_NESTED, conf) + without_address
+            conf = attribute(uapi.IFLA_INET_CONF | NLA_F_NESTED, value)
+            families = attribute(AF_INET | NLA_F_NESTED, conf) + without_address
         case _:
             return b""
-    return _attribute(uapi.IFLA_AF_SPEC | NLA_F_NESTED, families)
+    return attribute(uapi.IFLA_AF_SPEC | NLA_F_NESTED, families)
 
 
 def _route(route: Route, index: int) -> bytes:
@@ -221,13 +222,13 @@ def _route(route: Route, index: int) -> bytes:
     )
     attributes = _u32(uapi.RTA_TABLE, route.table) + _u32(uapi.RTA_OIF, index)
     if length:
-        attributes += _attribute(uapi.RTA_DST, packed)
+        attributes += attribute(uapi.RTA_DST, packed)
     if metric := default_metric(family) if route.metric is None else route.metric:
         attributes += _u32(uapi.RTA_PRIORITY, metric)
     if route.gateway is not None:
-        attributes += _attribute(uapi.RTA_GATEWAY, socket.inet_pton(family, route.gateway))
+        attributes += attribute(uapi.RTA_GATEWAY, socket.inet_pton(family, route.gateway))
     if route.source is not None:
-        attributes += _attribute(uapi.RTA_PREFSRC, socket.inet_pton(family, route.source))
+        attributes += attribute(uapi.RTA_PREFSRC, socket.inet_pton(family, route.source))
     return header + attributes
 
 
@@ -241,16 +242,11 @@ def _rule(rule: Rule) -> bytes:
     header = uapi.RTMSG.pack(family, 0, length, 0, 0, 0, 0, uapi.FR_ACT_TO_TBL, 0)
     return (
         header
-        + _attribute(uapi.FRA_SRC, packed)
+        + attribute(uapi.FRA_SRC, packed)
         + _u32(uapi.FRA_TABLE, rule.table)
         + _u32(uapi.FRA_PRIORITY, rule.priority)
         + _u8(uapi.FRA_PROTOCOL, tag.PROTOCOL)
     )
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    size = len(value)
-    return NLATTR.pack(4 + size, kind) + value + b"\0" * (-size & 3)
 
 
 def _u32(kind: int, value: int) -> bytes:
@@ -262,11 +258,11 @@ def _u8(kind: int, value: int) -> bytes:
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
+    return attribute(kind, value.encode() + b"\0")
 
 
 def _mac(value: str) -> bytes:
-    return _attribute(uapi.IFLA_ADDRESS, bytes.fromhex(value.replace(":", "")))
+    return attribute(uapi.IFLA_ADDRESS, bytes.fromhex(value.replace(":", "")))
 
 
 def _mtu(value: int | None) -> bytes:
@@ -276,8 +272,8 @@ def _mtu(value: int | None) -> bytes:
 def _link_info(kind: str, details: bytes) -> bytes:
     info = _text(uapi.IFLA_INFO_KIND, kind)
     if details:
-        info += _attribute(uapi.IFLA_INFO_DATA | NLA_F_NESTED, details)
-    return _attribute(uapi.IFLA_LINKINFO | NLA_F_NESTED, info)
+        info += attribute(uapi.IFLA_INFO_DATA | NLA_F_NESTED, details)
+    return attribute(uapi.IFLA_LINKINFO | NLA_F_NESTED, info)
 
 
 def _prefix(text: str) -> tuple[int, bytes, int]:

@@ -10,7 +10,8 @@ from typing import Final, Literal, NamedTuple
 
 from netd.engine.interfaces import Trigger
 from netd.kernel import uapi
-from netd.kernel.rtnl_decode import attributes, decode_address, decode_route, decode_rule
+from netd.kernel.attributes import attributes
+from netd.kernel.rtnl_decode import decode_address, decode_route, decode_rule
 from netd.kernel.uapi import I32, IFINFOMSG, NLMSGHDR, U32
 
 HOST_NSID: Final = -1

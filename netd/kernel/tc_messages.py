@@ -9,9 +9,9 @@ import struct
 from typing import Final, NamedTuple
 
 from netd.kernel import tag
+from netd.kernel.attributes import attribute, attributes
 from netd.kernel.netlink import Message, Query
-from netd.kernel.rtnl_decode import attributes
-from netd.kernel.uapi import NLATTR, NLM_F_CREATE, NLM_F_EXCL, U32
+from netd.kernel.uapi import NLM_F_CREATE, NLM_F_EXCL, U32
 from netd.plan.objects import Shaper
 
 TBF_HANDLE: Final = tag.LINK_GROUP << 16
@@ -198,8 +198,3 @@ def _payload(
     header = TCMSG.pack(socket.AF_UNSPEC, index, handle, parent, info)
     header += attribute(TCA_KIND, kind.encode() + b"\0")
     return header + attribute(TCA_OPTIONS, options) if options else header
-
-
-def attribute(kind: int, value: bytes) -> bytes:
-    """A netlink attribute, padded to 4 bytes."""
-    return NLATTR.pack(4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
