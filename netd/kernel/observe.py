@@ -198,7 +198,7 @@ class Observer:
             self._add_routes(ns, opened.socket.dump(query), names)
         if Rule in kinds:
             self._look_at_rules(ns, opened.socket)
-        if Sysctl in kinds:
+        if any(issubclass(kind, Sysctl) for kind in kinds):
             with self._namespaces.entered(opened.descriptor):
                 self._look_at_sysctls(ns)
 
