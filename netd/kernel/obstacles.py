@@ -7,7 +7,7 @@ from netd.kernel import rtnl_encode as encode
 from netd.kernel import sysctl, tag
 from netd.kernel.channel import Channel
 from netd.kernel.netns import OpenSandboxes
-from netd.kernel.rtnl_decode import ADDRESSES, LinkInfo, routes
+from netd.kernel.rtnl_decode import ADDRESSES, LinkInfo, RouteInfo, routes
 from netd.kernel.rtnl_encode import default_metric
 from netd.plan.objects import HOST, Address, Bridge, Ifb, Link, Macvlan, Object, Route, Rule, Veth
 from netd.plan.operations import Operation
@@ -30,13 +30,7 @@ def is_present(
             )
         case Route() as route:
             index = _index(channel, route.link)
-            family = AF_INET6 if ":" in route.destination else AF_INET
-            metric = default_metric(family) if route.metric is None else route.metric
-            return any(
-                (found.index, found.destination, found.table, found.metric)
-                == (index, route.destination, route.table, metric)
-                for found in channel.socket.dump(routes(family))
-            )
+            return any(found.index == index for found in _rivals(channel, route))
         case Link() as link:
             there = channel if link.ns == HOST else Channel(inside.open(link.ns).socket)
             found = there.link(link.name)
@@ -71,6 +65,8 @@ def remove_obstacle(
     match operation.object, error.errno:
         case Link() as link, errno.EEXIST:
             return _remove_retired(host, inside, link)
+        case Route() as route, errno.EEXIST if route.ns != HOST:
+            return _remove_retired_way(host, inside, route)
         case Address() as address, (errno.EACCES | errno.EPERM) if ":" in address.address:
             return _enable_ipv6(inside, address)
         case _:
@@ -91,11 +87,37 @@ def _remove_retired(host: Channel, inside: OpenSandboxes, link: Link) -> bool:
         if peer is None:
             return True  # it has been removed meanwhile
         in_the_way = host_end(host, peer)
-    if in_the_way is None or in_the_way.group != tag.RETIRED_GROUP:
+    return _remove_if_retired(host, in_the_way)
+
+
+def _remove_retired_way(host: Channel, inside: OpenSandboxes, route: Route) -> bool:
+    """Remove now the retired pair that has the route's place: its routes go only with it."""
+    there = Channel(inside.open(route.ns).socket)
+    rivals = _rivals(there, route)
+    if not rivals:
+        return True  # it has been removed meanwhile
+    ways = [there.link_at(rival.index) for rival in rivals if rival.index is not None]
+    return any(_remove_if_retired(host, host_end(host, way)) for way in ways if way is not None)
+
+
+def _remove_if_retired(host: Channel, link: LinkInfo | None) -> bool:
+    if link is None or link.group != tag.RETIRED_GROUP:
         return False
     host.forget(link.name)
-    refused = host.socket.send([encode.delete_link(in_the_way.index)])
+    refused = host.socket.send([encode.delete_link(link.index)])
     return all(error.errno == errno.ENODEV for error in refused.values())  # reaped meanwhile
+
+
+def _rivals(channel: Channel, route: Route) -> list[RouteInfo]:
+    """The routes that the kernel, whatever link they are by, takes for this one."""
+    family = AF_INET6 if ":" in route.destination else AF_INET
+    metric = default_metric(family) if route.metric is None else route.metric
+    wanted = (route.destination, route.table, metric)
+    return [
+        found
+        for found in channel.socket.dump(routes(family))
+        if (found.destination, found.table, found.metric) == wanted
+    ]
 
 
 def host_end(host: Channel, peer: LinkInfo) -> LinkInfo | None:
