@@ -65,7 +65,8 @@ class Reaper:
             self._work.clear()
             while self._waiting and (delay_s := self._delay_s()) > 0:
                 try:
-                    await asyncio.wait_for(self._urgent.wait(), delay_s)
+                    async with asyncio.timeout(delay_s):
+                        await self._urgent.wait()
                 except TimeoutError:
                     continue
                 break
