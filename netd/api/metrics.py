@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
 from netd.model.views import Status
@@ -60,6 +60,34 @@ class Metrics:
 def register_status(registry: CollectorRegistry, status: Callable[[], Status]) -> None:
     """Add gauges that ask `status` whenever metrics are read."""
     registry.register(_StatusCollector(status))
+
+
+def register_numbers(
+    registry: CollectorRegistry,
+    counters: Callable[[], dict[str, int]],
+    levels: Callable[[], dict[str, int]],
+) -> None:
+    """Add counters and gauges that are asked for whenever metrics are read."""
+    registry.register(_NumbersCollector(counters, levels))
+
+
+class _NumbersCollector(Collector):
+    def __init__(
+        self, counters: Callable[[], dict[str, int]], levels: Callable[[], dict[str, int]]
+    ) -> None:
+        self._counters = counters
+        self._levels = levels
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        for name, value in self._counters().items():
+            text = f"{name.replace('_', ' ').capitalize()} since the start"
+            yield CounterMetricFamily(f"netd_{name}", text, value)
+        for name, value in self._levels().items():
+            text = f"{name.replace('_', ' ').capitalize()}, now"
+            yield GaugeMetricFamily(f"netd_{name}", text, value)
 
 
 class _StatusCollector(Collector):

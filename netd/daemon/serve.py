@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 import netd
 from netd.api.auth import Authority
-from netd.api.metrics import register_status
+from netd.api.metrics import register_numbers, register_status
 from netd.api.server import ApiServer
 from netd.daemon import logs
 from netd.daemon.config import ConfigError, changes
@@ -90,6 +90,7 @@ class Daemon:
         api = self._config.api
         registry = CollectorRegistry()
         register_status(registry, engine.status)
+        register_numbers(registry, engine.counters, engine.levels)
         authority = Authority.from_names(api.group, api.view_group, api.registry_user)
         return ApiServer(engine, authority=authority, registry=registry)
 

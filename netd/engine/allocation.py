@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from netd.model.endpoint import Endpoint, Lease
 from netd.model.errors import Invalid
-from netd.plan.addresses import IPAddress, parse_address
+from netd.plan.addresses import IPAddress, address_within
 from netd.plan.ipam import AddressPool, Grant
 
 
@@ -97,15 +97,13 @@ def give_back(pools: Sequence[AddressPool], leases: Iterable[Lease]) -> None:
 def _assign(
     asked: Sequence[str], pools: Sequence[AddressPool]
 ) -> dict[AddressPool, tuple[IPAddress, str]]:
+    by_subnet = {pool.subnet: pool for pool in pools}
     assigned: dict[AddressPool, tuple[IPAddress, str]] = {}
     for index, text in enumerate(asked):
         field = f"addresses[{index}]"
-        address = parse_address(text, field)
-        pool = next((pool for pool in pools if address in pool.subnet), None)
-        if pool is None:
-            known = ", ".join(str(pool.subnet) for pool in pools)
-            raise Invalid(f"{address} is in no subnet of the network ({known})", field=field)
+        address, subnet = address_within(text, by_subnet, field)
+        pool = by_subnet[subnet]
         if pool in assigned:
-            raise Invalid(f"{address} is a second address in {pool.subnet}", field=field)
+            raise Invalid(f"{address} is a second address in {subnet}", field=field)
         assigned[pool] = (address, field)
     return assigned

@@ -213,6 +213,22 @@ class Engine:
             conditions=parts.conditions.of(HOST_OWNER),
         )
 
+    def counters(self) -> dict[str, int]:
+        """What is counted since the start, by name, for metrics."""
+        return {
+            "reconcile_passes": self._reconciler.passes,
+            "drift_repairs": self._reconciler.repaired,
+            "events": self._parts.events.count,
+        }
+
+    def levels(self) -> dict[str, int]:
+        """What is waiting or kept just now, by name, for metrics."""
+        return {
+            "links_to_remove": self._parts.reaper.waiting,
+            "events_kept": len(self._parts.events),
+            "kernel_events_waiting": self._watch.waiting,
+        }
+
     def members(self) -> tuple[Member, ...]:
         """This host alone: this version does not join hosts."""
         parts = self._parts

@@ -1,6 +1,7 @@
 """What happened, in order, for those who follow it."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator
 from itertools import islice
@@ -9,7 +10,10 @@ from netd.engine.interfaces import Clock
 from netd.engine.times import rfc3339
 from netd.model.event import Event
 
+log = logging.getLogger(__name__)
+
 KEPT = 10_000
+_GRAVE = frozenset({"condition.set", "drift.repaired", "endpoint.swept"})
 
 
 class EventLog:
@@ -23,8 +27,13 @@ class EventLog:
         self._clock = clock
         self._events: deque[Event] = deque(maxlen=KEPT)
         self._revision = int(clock.wall_s() * 1_000_000)
+        self.count = 0  # events since the start
         self._news = asyncio.Event()
         self._closed = False
+
+    def __len__(self) -> int:
+        """How many events are kept."""
+        return len(self._events)
 
     @property
     def revision(self) -> int:
@@ -39,8 +48,13 @@ class EventLog:
         detail: str = "",
         **data: str | int | bool | list[str],
     ) -> None:
-        """Append an event of type `kind` about the object with id `about`."""
+        """Append an event of type `kind` about the object with id `about`, and log it."""
         self._revision += 1
+        self.count += 1
+        level = logging.WARNING if kind in _GRAVE else logging.INFO
+        # Values may come from callers: they are arguments, never part of the format.
+        fields = {"object": about, **data}
+        log.log(level, "%s", " ".join(filter(None, (kind, name, detail))), extra=fields)
         self._events.append(
             Event(
                 revision=self._revision,

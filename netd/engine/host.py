@@ -7,6 +7,7 @@ import msgspec
 from netd.engine.interfaces import Change
 from netd.engine.parts import Parts
 from netd.model.condition import Condition
+from netd.model.endpoint import EndpointRecord
 from netd.model.network import Network
 from netd.plan.compile import host_objects
 from netd.plan.facts import ForeignChain
@@ -37,10 +38,30 @@ class Host:
         """Observe the host anew; raise and clear conditions about it."""
         parts = self._parts
         parts.facts = await parts.kernel.facts()
-        parts.names.put_node(parts.settings.node, node_addresses(parts.facts))
+        addresses = node_addresses(parts.facts)
+        parts.names.put_node(parts.settings.node, addresses)
+        await self._move_host_endpoints(addresses)
         dropping = [_foreign_chain(chain) for chain in parts.facts.foreign_chains]
         needed = bool(parts.intent.desired.of(HOST_OWNER))
         parts.conditions.replace(HOST_OWNER, "foreign-", dropping if needed else [])
+
+    async def _move_host_endpoints(self, addresses: tuple[str, ...]) -> None:
+        """Let endpoints in host mode have the addresses that the host has now."""
+        parts = self._parts
+        moved = [
+            _with_addresses(record, addresses)
+            for network in parts.intent.networks.values()
+            if network.driver == "host"
+            for record in parts.intent.of_network(network.id)
+            if record.endpoint.addresses != addresses
+        ]
+        if not moved:
+            return
+        await parts.store.commit(Change(put_endpoints=tuple(moved)))
+        for record in moved:
+            if record.endpoint.id in parts.intent.records:  # not detached meanwhile
+                parts.intent.add_endpoint(record)
+                parts.names.put(record.endpoint)
 
     def update(self, networks: Iterable[Network]) -> Shared:
         """Recompute the shared objects for `networks`; return the difference."""
@@ -82,6 +103,11 @@ class Host:
         if found:
             await parts.store.commit(Change(put_facts=found))
             self._before.update(found)
+
+
+def _with_addresses(record: EndpointRecord, addresses: tuple[str, ...]) -> EndpointRecord:
+    endpoint = msgspec.structs.replace(record.endpoint, addresses=addresses)
+    return msgspec.structs.replace(record, endpoint=endpoint)
 
 
 def _foreign_chain(chain: ForeignChain) -> Condition:

@@ -5,6 +5,8 @@ import ipaddress
 import logging
 from collections.abc import Sequence
 
+import msgspec
+
 from netd.engine.failures import explain
 from netd.engine.host import Host
 from netd.engine.interfaces import Change
@@ -45,9 +47,10 @@ class Networks:
                 field = difference(existing, spec)
                 if field is None:
                     return existing, False
+                has = msgspec.json.encode(getattr(existing, field)).decode()
                 raise Conflict(
-                    f"network {spec.name!r} exists with another {field}: it has "
-                    f"{getattr(existing, field)!r}; choose another name or delete it first",
+                    f"network {spec.name!r} exists, and its {field} is {has}; choose another "
+                    "name, or delete it first",
                     field=field,
                 )
             await self._host.look()

@@ -1,13 +1,12 @@
 """Keeps the kernel as intent wants it.
 
-One pass: observe, compare, repair, look again. What still differs becomes a condition.
+One pass: observe, compare, repair, look again. What cannot be repaired becomes a condition.
 Events only say that it is time for a pass. A pass leaves alone whatever a use case touched
 since it began to observe; the kernel runs calls in order, so what it then applies cannot
 undo a use case that comes after.
 """
 
 import asyncio
-import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
@@ -23,9 +22,9 @@ from netd.plan.diff import diff
 from netd.plan.objects import HOST, HOST_OWNER, Key, Object, State, Veth
 from netd.plan.operations import Failure, Operation
 
-log = logging.getLogger(__name__)
-
 SANDBOXES_PER_LOOK = 200  # bounds how long one look occupies the kernel thread
+LOOKS = 4  # the most in one pass: one repair may be what makes the next one possible
+NAMESPACE_IS_GONE = "its network namespace is gone"
 _SOURCE = "drift-"
 
 
@@ -87,27 +86,39 @@ class Reconciler:
         return report
 
     async def _pass(self, records: Sequence[EndpointRecord]) -> ReconcileReport:
+        """Look and repair until a look finds nothing; what never ends becomes a condition."""
         parts = self._parts
         started_s = parts.clock.monotonic_s()
-        found = await self._look(records)
-        # No await between the end of the look and this call: see the module's docstring.
+        looked_at = {record.endpoint.id: record for record in records}
+        applied: list[PlannedOperation] = []
+        swept: list[str] = []
         failures: list[Failure] = []
-        if found.operations:
-            failures = await parts.kernel.apply(found.operations, found.sandboxes)
+        blocked: list[Object] = []
+        for _ in range(LOOKS):
+            found = await self._look(list(looked_at.values()))
+            blocked = found.blocked
+            # No await between the end of the look and this call: see the module's docstring.
+            failures = []
+            if found.operations:
+                failures = await parts.kernel.apply(found.operations, found.sandboxes)
+            failed = {failure.operation for failure in failures}
+            done = [op for op in found.operations if op not in failed]
+            self._announce(done)
+            applied += map(_planned, done)
+            ended = [i for i in found.dead if await self._endpoints.sweep(i, NAMESPACE_IS_GONE)]
+            swept += ended
+            if not done and not ended and not found.beyond:
+                break
+            looked_at |= {i: parts.intent.records[i] for i in found.beyond}
+            looked_at = {i: record for i, record in looked_at.items() if i in parts.intent.records}
         self.passes += 1
-        self._report(found, failures, records)
-        swept = [i for i in found.dead if await self._endpoints.sweep(i, "its namespace is gone")]
-        failed = {failure.operation: failure.message for failure in failures}
-        done = [op for op in found.operations if op not in failed]
-        self.repaired += len(done)
-        report = ReconcileReport(
-            applied=tuple(map(_planned, done)),
-            failed=tuple(_planned(op, error) for op, error in failed.items()),
+        self._judge(blocked, failures, looked_at.keys())
+        return ReconcileReport(
+            applied=tuple(applied),
+            failed=tuple(_planned(failure.operation, failure.message) for failure in failures),
             swept=tuple(swept),
             duration_ms=round((parts.clock.monotonic_s() - started_s) * 1000, 3),
         )
-        beyond = [parts.intent.records[i] for i in found.beyond if i in parts.intent.records]
-        return _merged([report, await self._pass(beyond)]) if beyond else report
 
     async def _look(self, records: Sequence[EndpointRecord]) -> _Found:
         parts = self._parts
@@ -153,36 +164,33 @@ class Reconciler:
             and obj.owner not in but_not_of
         }
 
-    def _report(
-        self, found: _Found, failures: list[Failure], records: Sequence[EndpointRecord]
+    def _announce(self, done: list[Operation]) -> None:
+        self.repaired += len(done)
+        for op in done:
+            self._parts.events.emit(
+                "drift.repaired",
+                about=op.object.owner,
+                name=self._name_of(op.object.owner),
+                detail=f"{op.text()} ({op.reason})",
+                ns=op.object.ns,
+            )
+
+    def _judge(
+        self, blocked: list[Object], failures: list[Failure], endpoint_ids: Collection[str]
     ) -> None:
-        """Turn what was found into log lines, events and conditions."""
-        parts = self._parts
-        failed = {failure.operation for failure in failures}
-        for op in found.operations:
-            if op not in failed:
-                log.info("repaired: %s (%s)", op.text(), op.reason)
-                parts.events.emit(
-                    "drift.repaired",
-                    about=op.object.owner,
-                    name=self._name_of(op.object.owner),
-                    detail=f"{op.text()} ({op.reason})",
-                    ns=op.object.ns,
-                )
+        """Set the conditions of what could not be repaired, clear those of what is right."""
+        conditions = self._parts.conditions
         troubles: dict[str, list[Condition]] = {}
         for failure in failures:
-            log.error("cannot repair: %s", failure.text())
             troubles.setdefault(failure.operation.object.owner, []).append(
                 self._condition("failed", failure.operation.object, failure.text())
             )
-        for obj in found.blocked:
+        for obj in blocked:
             detail = f"an object that is not netd's is in the place of: {obj.text()}"
             troubles.setdefault(obj.owner, []).append(self._condition("foreign", obj, detail))
-        looked_at = {record.endpoint.id for record in records}
-        looked_at |= {HOST_OWNER, *parts.intent.networks}
-        known = {HOST_OWNER, *parts.intent.networks, *parts.intent.records}
-        for owner in (parts.conditions.having(_SOURCE) & looked_at) | (troubles.keys() & known):
-            parts.conditions.replace(owner, _SOURCE, troubles.get(owner, []))
+        looked_at = {HOST_OWNER, *self._parts.intent.networks, *endpoint_ids}
+        for owner in (conditions.having(_SOURCE) & looked_at) | troubles.keys():
+            conditions.replace(owner, _SOURCE, troubles.get(owner, []))
 
     def _condition(self, kind: str, obj: Object, detail: str) -> Condition:
         code = f"{_SOURCE}{kind}-{type(obj).__name__.lower()}-{'-'.join(obj.key[2:])}"

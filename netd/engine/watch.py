@@ -34,6 +34,11 @@ class Watch:
         self._rolling_at = 0
         self._stop: Callable[[], None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many objects have news that was not looked at yet."""
+        return len(self._latest)
+
     def start(self) -> None:
         self._stop = self._parts.kernel.watch(self.notify)
 
@@ -56,7 +61,9 @@ class Watch:
             # News must not put the rolling look off: not all that may change makes news.
             due_s = looked_s + self._parts.settings.interval_s - clock.monotonic_s()
             try:
-                await asyncio.wait_for(self._news.wait(), due_s)
+                # Not wait_for: before Python 3.12 it ignores a cancellation that meets news.
+                async with asyncio.timeout(due_s):
+                    await self._news.wait()
             except TimeoutError:
                 await self._attempt(self._rolling_look)
                 looked_s = clock.monotonic_s()
