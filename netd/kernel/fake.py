@@ -197,7 +197,11 @@ class FakeKernel:
         if not isinstance(place, Sandbox):
             raise Invalid(f"{path!r} is not a network namespace", field="netns")
         ns = self._namespace(place)
-        return place, frozenset(obj.name for obj in self.simulation.of_type(Link) if obj.ns == ns)
+        links = {obj.name for obj in self.simulation.of_type(Link) if obj.ns == ns}
+        for link in self._retired.values():
+            if isinstance(link, Veth) and link.peer_ns == ns:
+                links.add(link.peer_name)  # it is there until the pair is removed
+        return place, frozenset(links)
 
     def own_sandbox_inode(self) -> int:
         return HOST_INODE
