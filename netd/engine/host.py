@@ -1,18 +1,23 @@
 """The host itself: its facts, and the kernel objects that all networks share."""
 
+import logging
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from netd.engine.intent import ports_of
 from netd.engine.interfaces import Change
 from netd.engine.parts import Parts
 from netd.model.condition import Condition
-from netd.model.endpoint import EndpointRecord
+from netd.model.endpoint import Endpoint, EndpointRecord
+from netd.model.errors import Unavailable
 from netd.model.network import Network
 from netd.plan.compile import host_objects
 from netd.plan.facts import ForeignChain
 from netd.plan.host import node_addresses
 from netd.plan.objects import HOST_OWNER, Object, Sysctl
+
+log = logging.getLogger(__name__)
 
 # Facts in the store: what sysctls were before netd set them, and who this node is.
 SYSCTL_BEFORE = "sysctl-before:"
@@ -47,21 +52,30 @@ class Host:
 
     async def _move_host_endpoints(self, addresses: tuple[str, ...]) -> None:
         """Let endpoints in host mode have the addresses that the host has now."""
+        intent = self._parts.intent
+        for network in list(intent.networks.values()):
+            if network.driver != "host":
+                continue
+            for record in intent.of_network(network.id):
+                if record.endpoint.addresses != addresses:
+                    await self._move(record.endpoint, addresses)
+
+    async def _move(self, endpoint: Endpoint, addresses: tuple[str, ...]) -> None:
         parts = self._parts
-        moved = [
-            _with_addresses(record, addresses)
-            for network in parts.intent.networks.values()
-            if network.driver == "host"
-            for record in parts.intent.of_network(network.id)
-            if record.endpoint.addresses != addresses
-        ]
-        if not moved:
-            return
-        await parts.store.commit(Change(put_endpoints=tuple(moved)))
-        for record in moved:
-            if record.endpoint.id in parts.intent.records:  # not detached meanwhile
-                parts.intent.add_endpoint(record)
-                parts.names.put(record.endpoint)
+        async with parts.locks.hold(endpoint.container_id):
+            record = parts.intent.records.get(endpoint.id)
+            if record is None:  # detached meanwhile
+                return
+            moved = _with_addresses(record, addresses)
+            try:
+                await parts.store.commit(Change(put_endpoints=(moved,)))
+            except Unavailable as error:  # tried again with the next look
+                log.warning("endpoint %s keeps old addresses: %s", endpoint.id, error.detail)
+                return
+            parts.intent.add_endpoint(moved)
+            parts.intent.ports.release(ports_of(record), endpoint.id)
+            parts.intent.ports.claim(ports_of(moved), endpoint.id)
+            parts.names.put(moved.endpoint)
 
     def update(self, networks: Iterable[Network]) -> Shared:
         """Recompute the shared objects for `networks`; return the difference."""

@@ -14,15 +14,17 @@ class PortTable:
         self._claims: dict[_Slot, dict[str, str]] = {}
 
     def claim(self, ports: Iterable[HeldPort], endpoint_id: str) -> None:
+        """Note the endpoint's claims; of two on the very same port the first one stays."""
         for port in ports:
-            self._claims.setdefault(_slot(port), {})[port.address] = endpoint_id
+            self._claims.setdefault(_slot(port), {}).setdefault(port.address, endpoint_id)
 
-    def release(self, ports: Iterable[HeldPort]) -> None:
+    def release(self, ports: Iterable[HeldPort], endpoint_id: str) -> None:
+        """Drop the endpoint's claims, and nobody else's."""
         for port in ports:
             slot = _slot(port)
-            claims = self._claims.get(slot)
-            if claims is not None:
-                claims.pop(port.address, None)
+            claims = self._claims.get(slot, {})
+            if claims.get(port.address) == endpoint_id:
+                del claims[port.address]
                 if not claims:
                     del self._claims[slot]
 

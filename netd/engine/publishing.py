@@ -29,7 +29,7 @@ class Publishing:
         self._take(ports_of(record), endpoint.id, network)
 
     def release(self, record: EndpointRecord, network: Network) -> None:
-        self._drop(ports_of(record), network)
+        self._drop(ports_of(record), record.endpoint.id, network)
 
     def claim_more(self, old: EndpointRecord, new: EndpointRecord, network: Network) -> None:
         """Take what the new version has beyond the old one. Raises like `claim`."""
@@ -38,7 +38,7 @@ class Publishing:
 
     def release_rest(self, old: EndpointRecord, new: EndpointRecord, network: Network) -> None:
         """Give back what the old version had beyond the new one, which is in force now."""
-        self._drop(_beyond(new, old), network)
+        self._drop(_beyond(new, old), old.endpoint.id, network)
         if network.driver != "host":
             self._kernel.hold_ports(ports_of(new))  # what the old one's wildcards covered
 
@@ -77,8 +77,8 @@ class Publishing:
             )
         self._table.claim(ports, endpoint_id)
 
-    def _drop(self, ports: list[HeldPort], network: Network) -> None:
-        self._table.release(ports)
+    def _drop(self, ports: list[HeldPort], endpoint_id: str, network: Network) -> None:
+        self._table.release(ports, endpoint_id)
         if network.driver != "host" and ports:
             self._kernel.release_ports(ports)
 

@@ -109,8 +109,10 @@ class Reconciler:
             swept += ended
             if not done and not ended and not found.beyond:
                 break
-            looked_at |= {i: parts.intent.records[i] for i in found.beyond}
-            looked_at = {i: record for i, record in looked_at.items() if i in parts.intent.records}
+            records_now = parts.intent.records
+            looked_at = {
+                i: records_now[i] for i in {*looked_at, *found.beyond} & records_now.keys()
+            }
         self.passes += 1
         self._judge(blocked, failures, looked_at.keys())
         return ReconcileReport(
@@ -188,8 +190,10 @@ class Reconciler:
         for obj in blocked:
             detail = f"an object that is not netd's is in the place of: {obj.text()}"
             troubles.setdefault(obj.owner, []).append(self._condition("foreign", obj, detail))
-        looked_at = {HOST_OWNER, *self._parts.intent.networks, *endpoint_ids}
-        for owner in (conditions.having(_SOURCE) & looked_at) | troubles.keys():
+        intent = self._parts.intent
+        looked_at = {HOST_OWNER, *intent.networks, *endpoint_ids}
+        judged = (conditions.having(_SOURCE) & looked_at) | troubles.keys()
+        for owner in judged & {HOST_OWNER, *intent.networks, *intent.records}:  # still there
             conditions.replace(owner, _SOURCE, troubles.get(owner, []))
 
     def _condition(self, kind: str, obj: Object, detail: str) -> Condition:

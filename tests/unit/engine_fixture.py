@@ -66,7 +66,7 @@ class Gate:
 class GatedKernel(FakeKernel):
     """Calls run at once and in order; the answer to one can be held back."""
 
-    def __init__(self, facts: Facts = FACTS) -> None:
+    def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
         self.gates: dict[str, Gate] = {}
 
@@ -142,7 +142,7 @@ class Host:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.kernel = GatedKernel()
+        self.boot(FACTS)
         self.clock = ManualClock()
         self.settings = SETTINGS
         self.engine: Engine
@@ -174,21 +174,34 @@ class Host:
 
     async def killed(self) -> None:
         """The daemon is no more: its tasks and sockets, its lock on the store."""
-        self.kernel.faults.clear()
-        self.kernel.process_ended()
         parts = self.engine._parts
         await parts.tasks.stop()
         parts.events.close()
         if self._tail is not None:
             await self._tail
             self._tail = None
+        await self.died_at_start()
+
+    async def died_at_start(self) -> None:
+        """As `killed`, but the daemon had not come so far as to have tasks."""
+        self.kernel.faults.clear()
+        self.kernel.process_ended()
         await self.store.close()
 
     async def reboot(self, **facts: Any) -> Engine:
-        """The host is booted anew, with other facts: nothing is left in the kernel."""
+        """The host is booted anew, with other facts."""
         await self.stop()
-        self.kernel = GatedKernel(replace(FACTS, **{"boot_id": "another-boot", **facts}))
+        self.power_cycle(**facts)
         return await self.start()
+
+    def power_cycle(self, **facts: Any) -> None:
+        """Nothing is left in the kernel."""
+        self.boot(replace(FACTS, **{"boot_id": "another-boot", **facts}))
+
+    def boot(self, facts: Facts) -> None:
+        """A kernel with nothing but what `facts` tell."""
+        self.facts = facts
+        self.kernel = GatedKernel(facts)
 
     # What tests do again and again.
 
@@ -215,7 +228,7 @@ class Host:
 
     async def text_by_store(self) -> str:
         """What the kernel would have if a daemon made everything anew from the store alone."""
-        kernel = FakeKernel(FACTS)
+        kernel = FakeKernel(self.facts)
         for place in self.kernel.places.values():
             if isinstance(place, Sandbox) and place.path not in kernel.places:
                 kernel.places[place.path] = place

@@ -20,7 +20,7 @@ from netd.model.names import bridge_name
 from netd.model.network import NetworkSpec
 from netd.plan.addresses import Pool
 from netd.plan.facts import AddressFact, LinkFact, RouteFact
-from tests.unit.engine_fixture import DISK_FULL, FACTS, Gate, GatedKernel, Host
+from tests.unit.engine_fixture import DISK_FULL, FACTS, Gate, Host
 
 BLUE = NetworkSpec(name="blue", driver="bridge")
 
@@ -111,7 +111,7 @@ async def test_two_at_once_make_one(host: Host) -> None:
 async def test_chosen_subnets_keep_clear_of_everything(new_host: Callable[[], Host]) -> None:
     host = new_host()
     host.settings = replace(host.settings, ipv4_pools=SMALL)
-    host.kernel = GatedKernel(
+    host.boot(
         replace(
             FACTS,
             links=(*FACTS.links, LinkFact(index=7, name="wg0", kind="wireguard")),
@@ -149,7 +149,7 @@ async def test_an_overlap_is_a_conflict_that_names_the_other(
     new_host: Callable[[], Host], subnet: str, what: str
 ) -> None:
     host = new_host()
-    host.kernel = GatedKernel(
+    host.boot(
         replace(
             FACTS,
             links=(*FACTS.links, LinkFact(index=7, name="wg0")),
