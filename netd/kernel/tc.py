@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 from netd.kernel import tc_messages
 from netd.kernel.netlink import Message, NetlinkError, NetlinkSocket
-from netd.kernel.tc_messages import PREFERENCE, QDISCS, TC_H_INGRESS, Qdisc
+from netd.kernel.tc_messages import QDISCS, TokenBucket
 from netd.plan.objects import HOST, Object, Redirect, Shaper, State, state_of
 from netd.plan.operations import Failure, Operation
 
@@ -67,13 +67,10 @@ class TrafficControl:
         )
         found: list[Object] = []
         for qdisc in self._rtnl.dump(QDISCS):
-            if not qdisc.shapes and qdisc.parent != TC_H_INGRESS:
+            if qdisc is None or (link := _name(qdisc.ifindex)) not in names:
                 continue
-            link = _name(qdisc.ifindex)
-            if link not in names:
-                continue
-            if qdisc.shapes:
-                found.append(_shaper(link, qdisc, wanted))
+            if qdisc.bucket is not None:
+                found.append(_shaper(link, qdisc.bucket, wanted))
             elif (target := self._target(qdisc.ifindex)) is not None:
                 owner = _owner(wanted, (HOST, "redirect", link))
                 found.append(Redirect(owner=owner, link=link, target=_name(target)))
@@ -121,14 +118,11 @@ class TrafficControl:
 
     def _target(self, index: int) -> int | None:
         """The index of the link that netd redirects to, 0 when it is gone; None without one."""
-        for found in self._rtnl.dump(tc_messages.filters(index)):
-            if found.preference == PREFERENCE and found.target is not None:
-                return found.target
-        return None
+        targets = self._rtnl.dump(tc_messages.filters(index))
+        return next((target for target in targets if target is not None), None)
 
 
-def _shaper(link: str, qdisc: Qdisc, wanted: State) -> Shaper:
-    bucket = tc_messages.decode_tbf(qdisc)
+def _shaper(link: str, bucket: TokenBucket, wanted: State) -> Shaper:
     key = (HOST, "shaper", link)
     want = wanted.get(key)
     if isinstance(want, Shaper) and bucket.fulfils(want):

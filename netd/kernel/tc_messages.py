@@ -1,65 +1,65 @@
 """Traffic control in netlink's words: requests as bytes, answers as values.
 
-Sources: include/uapi/linux/pkt_sched.h, pkt_cls.h, tc_act/tc_mirred.h; how the kernel reads
-them: net/sched/sch_tbf.c, cls_u32.c, act_mirred.c.
+Sources: include/uapi/linux/pkt_sched.h, pkt_cls.h; how the kernel reads them:
+net/sched/sch_tbf.c, cls_u32.c, act_mirred.c.
 """
 
-import socket
-import struct
-from typing import Final, NamedTuple
+from socket import htons
+from typing import Any, Final, NamedTuple
+
+from pyroute2.netlink import nla, rtnl
+from pyroute2.netlink.rtnl.tcmsg import act_mirred, sched_tbf, tcmsg
+from pyroute2.protocols import ETH_P_ALL
 
 from netd.kernel import tag
-from netd.kernel.attributes import attribute, attributes
+from netd.kernel.codec import Attribute, decoded, encoded, nested
 from netd.kernel.netlink import Message, Query
-from netd.kernel.uapi import NLM_F_CREATE, NLM_F_EXCL, U32
+from netd.kernel.uapi import NLM_F_CREATE, NLM_F_EXCL
 from netd.plan.objects import Shaper
 
-TBF_HANDLE: Final = tag.LINK_GROUP << 16
 PREFERENCE: Final = tag.LINK_GROUP
 
-RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
-RTM_NEWTFILTER, RTM_DELTFILTER, RTM_GETTFILTER = 44, 45, 46
-TCA_KIND, TCA_OPTIONS = 1, 2
-TCA_TBF_PARMS, TCA_TBF_RATE64, TCA_TBF_BURST = 1, 4, 6
-TCA_U32_SEL, TCA_U32_ACT = 5, 7
-TCA_ACT_KIND, TCA_ACT_OPTIONS = 1, 2
-TCA_MIRRED_PARMS = 2
-TC_H_ROOT = 0xFFFFFFFF
-TC_H_INGRESS = 0xFFFFFFF1  # the parent of a qdisc of kind ingress or clsact
-TC_H_MIN_INGRESS = 0xFFFFFFF2  # the parent of their filters
+# include/uapi/linux/pkt_sched.h
+TC_H_MIN_INGRESS = 0xFFFFFFF2  # the parent of filters on what a link receives
 TC_INGRESS_HANDLE = 0xFFFF0000
 TC_LINKLAYER_ETHERNET = 1
-TC_U32_TERMINAL = 1
-TC_ACT_STOLEN = 4
-TCA_EGRESS_REDIR = 1
-ETH_P_ALL = 3
 PSCHED_TICK_NS = 64
 U32_MAX = 0xFFFFFFFF
 
-TCMSG = struct.Struct("=BxxxiIII")  # family, link, handle, parent, info
-RATESPEC = struct.Struct("=BBHhHI")  # cell log, link layer, overhead, cell align, mpu, bytes/s
-TBF_QOPT = struct.Struct("=12s12sIII")  # rate, peak rate, limit in bytes, burst in ticks, mtu
-U32_SEL = struct.Struct("=BBBxHHHhI")  # flags, offset shift, keys, mask, off, offoff, hoff, hmask
-U32_KEY = struct.Struct("=IIii")  # mask, value, offset, offset mask
-MIRRED = struct.Struct("=IIiiiiI")  # index, capabilities, action, references, binds, what, link
-U64 = struct.Struct("=Q")
+# Where netd's qdiscs and filters are, in the words of struct tcmsg.
+_SHAPER: Final = {"handle": tag.LINK_GROUP << 16, "parent": rtnl.TC_H_ROOT}
+_INGRESS: Final = {"handle": TC_INGRESS_HANDLE, "parent": rtnl.TC_H_INGRESS}
+_REDIRECT: Final = {"parent": TC_H_MIN_INGRESS, "info": PREFERENCE << 16 | htons(ETH_P_ALL)}
+_TARGET: Final = (
+    *("TCA_OPTIONS", "TCA_U32_ACT", "TCA_ACT_PRIO_1"),
+    *("TCA_ACT_OPTIONS", "TCA_MIRRED_PARMS", "ifindex"),
+)
 
-FILTER_INFO: Final = PREFERENCE << 16 | socket.htons(ETH_P_ALL)
+
+class _TbfOptions(nla):  # type: ignore[misc]  # pyroute2 has no types
+    """A token bucket's options. pyroute2's own lack rates of 64 bits and bursts in bytes.
+
+    They also bring a table of transmission times, which the kernel does not want when it is
+    told the link layer.
+    """
+
+    nla_map = (
+        (1, "TCA_TBF_PARMS", "Parameters"),
+        (4, "TCA_TBF_RATE64", "uint64"),
+        (6, "TCA_TBF_BURST", "uint32"),
+    )
+
+    class Parameters(nla):  # type: ignore[misc]
+        fields = sched_tbf.options.tbf_parms.fields
 
 
-class Qdisc(NamedTuple):
-    """A queueing discipline of the link `ifindex`. `options` is the raw TCA_OPTIONS."""
+class _TrafficMessage(tcmsg):  # type: ignore[misc]
+    """pyroute2's, with the token bucket above."""
 
-    ifindex: int
-    kind: str
-    handle: int
-    parent: int
-    options: bytes
-
-    @property
-    def shapes(self) -> bool:
-        """Whether it is a token bucket that netd made."""
-        return (self.kind, self.handle, self.parent) == ("tbf", TBF_HANDLE, TC_H_ROOT)
+    def get_plugin(self, plug: str, *args: Any, **kwargs: Any) -> Any:
+        if plug == "options" and self.get_attr("TCA_KIND") == "tbf":
+            return _TbfOptions
+        return super().get_plugin(plug, *args, **kwargs)
 
 
 class TokenBucket(NamedTuple):
@@ -86,11 +86,11 @@ class TokenBucket(NamedTuple):
         return same_burst and (self.rate, self.limit) == (rate, _limit_bytes(shaper))
 
 
-class Filter(NamedTuple):
-    """A filter. `target` is the link that a u32 filter redirects to by mirred, 0 when gone."""
+class Qdisc(NamedTuple):
+    """What netd looks at: a token bucket of its own, or (None) what holds filters on input."""
 
-    preference: int
-    target: int | None
+    ifindex: int
+    bucket: TokenBucket | None
 
 
 def tbf_creation(index: int, shaper: Shaper) -> Message:
@@ -100,90 +100,87 @@ def tbf_creation(index: int, shaper: Shaper) -> Message:
     netd's handle is changed in place, a default one gives way, any other is EEXIST.
     """
     rate = shaper.rate_bps // 8
-    # With a link layer given, the kernel wants no table of transmission times.
-    spec = RATESPEC.pack(0, TC_LINKLAYER_ETHERNET, 0, 0, 0, min(rate, U32_MAX))
-    parameters = TBF_QOPT.pack(spec, bytes(RATESPEC.size), _limit_bytes(shaper), 0, 0)
-    options = attribute(TCA_TBF_PARMS, parameters)
-    options += attribute(TCA_TBF_BURST, U32.pack(shaper.burst_bytes))
+    parameters = {
+        "rate___reserved": TC_LINKLAYER_ETHERNET,  # `linklayer` since Linux 3.8
+        "rate": min(rate, U32_MAX),
+        "limit": _limit_bytes(shaper),
+    }
+    options = [("TCA_TBF_PARMS", parameters), ("TCA_TBF_BURST", shaper.burst_bytes)]
     if rate > U32_MAX:
-        options += attribute(TCA_TBF_RATE64, U64.pack(rate))
-    payload = _payload(index, TBF_HANDLE, TC_H_ROOT, 0, "tbf", options)
-    return Message(RTM_NEWQDISC, NLM_F_CREATE, payload)
+        options.append(("TCA_TBF_RATE64", rate))
+    payload = _payload(index, "tbf", ("TCA_OPTIONS", nested(*options)), **_SHAPER)
+    return Message(rtnl.RTM_NEWQDISC, NLM_F_CREATE, payload)
 
 
 def tbf_deletion(index: int) -> Message:
-    return Message(RTM_DELQDISC, 0, _payload(index, TBF_HANDLE, TC_H_ROOT, 0, "tbf"))
+    return Message(rtnl.RTM_DELQDISC, 0, _payload(index, "tbf", **_SHAPER))
 
 
 def ingress_creation(index: int) -> Message:
     """Give a link something to hang filters on; EEXIST when it has, be it ingress or clsact."""
-    payload = _payload(index, TC_INGRESS_HANDLE, TC_H_INGRESS, 0, "ingress")
-    return Message(RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, payload)
+    payload = _payload(index, "ingress", **_INGRESS)
+    return Message(rtnl.RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, payload)
 
 
 def ingress_deletion(index: int) -> Message:
     """Remove a qdisc of kind ingress; EINVAL when it is a clsact."""
-    payload = _payload(index, TC_INGRESS_HANDLE, TC_H_INGRESS, 0, "ingress")
-    return Message(RTM_DELQDISC, 0, payload)
+    return Message(rtnl.RTM_DELQDISC, 0, _payload(index, "ingress", **_INGRESS))
 
 
 def redirect_creation(index: int, target: int) -> Message:
     """Pass all that a link receives through `target`. Twice is two filters."""
-    mirred = MIRRED.pack(0, 0, TC_ACT_STOLEN, 0, 0, TCA_EGRESS_REDIR, target)
-    action = attribute(TCA_ACT_KIND, b"mirred\0")
-    action += attribute(TCA_ACT_OPTIONS, attribute(TCA_MIRRED_PARMS, mirred))
-    # One key with an empty mask matches all; not every kernel has the matchall classifier.
-    selector = U32_SEL.pack(TC_U32_TERMINAL, 0, 1, 0, 0, 0, 0, 0) + U32_KEY.pack(0, 0, 0, 0)
-    options = attribute(TCA_U32_SEL, selector) + attribute(TCA_U32_ACT, attribute(1, action))
-    payload = _payload(index, 0, TC_H_MIN_INGRESS, FILTER_INFO, "u32", options)
-    return Message(RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, payload)
+    redirect = {"direction": "egress", "action": "redirect", "ifindex": target}
+    action = nested(
+        ("TCA_ACT_KIND", "mirred"), ("TCA_ACT_OPTIONS", act_mirred.get_parameters(redirect))
+    )
+    options = nested(
+        # One key with an empty mask matches all; not every kernel has the matchall classifier.
+        ("TCA_U32_SEL", {"keys": ["0x0/0x0+0"]}),
+        ("TCA_U32_ACT", nested(("TCA_ACT_PRIO_1", action))),
+    )
+    payload = _payload(index, "u32", ("TCA_OPTIONS", options), **_REDIRECT)
+    return Message(rtnl.RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, payload)
 
 
 def redirect_deletion(index: int) -> Message:
     """Remove all filters of netd's preference."""
-    payload = _payload(index, 0, TC_H_MIN_INGRESS, FILTER_INFO, "u32")
-    return Message(RTM_DELTFILTER, 0, payload)
+    return Message(rtnl.RTM_DELTFILTER, 0, _payload(index, "u32", **_REDIRECT))
 
 
-def decode_tbf(qdisc: Qdisc) -> TokenBucket:
-    found = attributes(qdisc.options, 0, len(qdisc.options))
-    spec, _, limit, ticks, _ = TBF_QOPT.unpack_from(qdisc.options, found[TCA_TBF_PARMS][0])
-    rate = RATESPEC.unpack(spec)[-1]
-    if wide := found.get(TCA_TBF_RATE64):
-        (rate,) = U64.unpack_from(qdisc.options, wide[0])
-    return TokenBucket(rate, limit, ticks)
+def filters(index: int) -> Query[int | None]:
+    """The filters on what a link receives.
+
+    Of one that netd made, the index of the link that it redirects to, 0 when that is gone.
+    """
+    payload = encoded(tcmsg, index=index, parent=TC_H_MIN_INGRESS)
+    return Query(rtnl.RTM_GETTFILTER, payload, rtnl.RTM_NEWTFILTER, _decode_filter)
 
 
-def filters(index: int) -> Query[Filter]:
-    """The filters on what a link receives."""
-    payload = TCMSG.pack(socket.AF_UNSPEC, index, 0, TC_H_MIN_INGRESS, 0)
-    return Query(RTM_GETTFILTER, payload, RTM_NEWTFILTER, _decode_filter)
+def _decode_filter(data: bytes, start: int, _end: int) -> int | None:
+    message = decoded(tcmsg, data, start)
+    return message.get(_TARGET) if message["info"] >> 16 == PREFERENCE else None
 
 
-def _decode_qdisc(data: bytes, start: int, end: int) -> Qdisc:
-    _, index, handle, parent, _ = TCMSG.unpack_from(data, start)
-    found = attributes(data, start + TCMSG.size, end)
-    kind, options = found[TCA_KIND], found.get(TCA_OPTIONS)
-    return Qdisc(
-        ifindex=index,
-        kind=data[kind[0] : kind[1] - 1].decode(),
-        handle=handle,
-        parent=parent,
-        options=data[options[0] : options[1]] if options else b"",
-    )
+def _decode_qdisc(data: bytes, start: int, _end: int) -> Qdisc | None:
+    """None for all others."""
+    if data[start + 8 : start + 12] == bytes(4):  # tcm_handle
+        return None  # the default, which each of many links has: not worth pyroute2's 20 µs
+    message = decoded(_TrafficMessage, data, start)
+    place = {"handle": message["handle"], "parent": message["parent"]}
+    if place["parent"] == rtnl.TC_H_INGRESS:
+        return Qdisc(message["index"], None)
+    if place == _SHAPER and message.get("kind") == "tbf":
+        return Qdisc(message["index"], _token_bucket(message.get("options")))
+    return None
 
 
-QDISCS: Final = Query(RTM_GETQDISC, bytes(TCMSG.size), RTM_NEWQDISC, _decode_qdisc)
+QDISCS: Final = Query(rtnl.RTM_GETQDISC, encoded(tcmsg), rtnl.RTM_NEWQDISC, _decode_qdisc)
 
 
-def _decode_filter(data: bytes, start: int, end: int) -> Filter:
-    preference = TCMSG.unpack_from(data, start)[-1] >> 16
-    place: tuple[int, int] | None = (start + TCMSG.size, end)
-    for kind in (TCA_OPTIONS, TCA_U32_ACT, 1, TCA_ACT_OPTIONS, TCA_MIRRED_PARMS):
-        place = attributes(data, *place).get(kind) if place else None
-    if place is None or place[1] - place[0] < MIRRED.size:
-        return Filter(preference, None)
-    return Filter(preference, MIRRED.unpack_from(data, place[0])[-1])
+def _token_bucket(options: Any) -> TokenBucket:
+    parameters = options.get_attr("TCA_TBF_PARMS")
+    rate = options.get_attr("TCA_TBF_RATE64") or parameters["rate"]
+    return TokenBucket(rate, parameters["limit"], parameters["buffer"])
 
 
 def _limit_bytes(shaper: Shaper) -> int:
@@ -192,9 +189,5 @@ def _limit_bytes(shaper: Shaper) -> int:
     return min(queued + shaper.burst_bytes, U32_MAX)
 
 
-def _payload(
-    index: int, handle: int, parent: int, info: int, kind: str, options: bytes = b""
-) -> bytes:
-    header = TCMSG.pack(socket.AF_UNSPEC, index, handle, parent, info)
-    header += attribute(TCA_KIND, kind.encode() + b"\0")
-    return header + attribute(TCA_OPTIONS, options) if options else header
+def _payload(index: int, kind: str, *options: Attribute, **place: int) -> bytes:
+    return encoded(_TrafficMessage, ("TCA_KIND", kind), *options, index=index, **place)
