@@ -1,0 +1,188 @@
+"""The commands in pages of documentation, run as they stand there.
+
+A block that begins with ```console holds commands and what they print. A command begins with
+`$ `, or with `outside$ ` when another machine runs it, and goes on in lines with `> `; the
+lines below it are its output, standard error included. Output is compared after NORMAL has
+been applied to both sides; a line `...` stands for any lines. A command must succeed, unless
+the next one is `echo $?`. Blocks of other kinds are not run.
+
+`python -m tests.e2e.pages PAGE...` runs pages and writes what came out into them.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.e2e.lab import Host
+
+ROOT: Final = Path(__file__).parents[2]
+README: Final = ROOT / "README.md"
+START: Final = "## Start netd by hand"  # of README.md: what all other pages begin with
+
+# What differs from run to run, and what it becomes.
+NORMAL: Final = (
+    (re.compile(r"\b(nv|ni)[0-9a-f]{12}\b"), r"\1<id>"),
+    (re.compile(r"\b[0-9a-f]{16}\b"), "<id>"),
+    (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z"), "<time>"),
+    (re.compile(r"[0-9./]+ ms\b"), "<n> ms"),
+    (re.compile(r"@if\d+"), "@if<n>"),
+    (re.compile(r"\b18[4-6]\d{7}\b"), "<table>"),  # of one endpoint, see netd/plan/interior.py
+    (re.compile(r"\bLinux \d+\.\d+\.\d+\S*"), "Linux <version>"),
+    (re.compile(r"process \d+"), "process <n>"),
+    (re.compile(r"net:\[\d+\]"), "net:[<n>]"),
+)
+_END: Final = "\x1e"
+_COMMAND: Final = re.compile(r"(outside)?\$ (.*)")
+
+
+@dataclass
+class Step:
+    """One command of a page: its first line's number, counted from 1, and what it prints."""
+
+    line: int
+    outside: bool
+    command: list[str]
+    output: list[str]
+
+    @property
+    def end(self) -> int:
+        return self.line + len(self.command) + len(self.output)
+
+
+def steps_of(text: str) -> list[Step]:
+    """The commands in a page's ```console blocks."""
+    steps: list[Step] = []
+    inside = False
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith("```"):
+            inside = line == "```console"
+        elif inside and (found := _COMMAND.fullmatch(line)):
+            steps.append(Step(number, found[1] is not None, [found[2]], []))
+        elif inside and line.startswith("> ") and not steps[-1].output:
+            steps[-1].command.append(line[2:])
+        elif inside:
+            steps[-1].output.append(line)
+    return steps
+
+
+def section(text: str, heading: str) -> str:
+    """The part of a page from `heading` to the next heading of its level."""
+    _, found, rest = text.partition(f"\n{heading}\n")
+    if not found:
+        raise ValueError(f"the page has no heading {heading!r}")
+    level = heading.split(" ", 1)[0]
+    return rest.split(f"\n{level} ", 1)[0]
+
+
+def matches(expected: list[str], actual: list[str]) -> bool:
+    """Whether output is as the page shows it."""
+    pattern = "".join(
+        r"(.*\n)*" if line == "..." else re.escape(normal(line)) + r"\n" for line in expected
+    )
+    return re.fullmatch(pattern, "".join(f"{normal(line)}\n" for line in actual)) is not None
+
+
+def normal(line: str) -> str:
+    for pattern, replacement in NORMAL:
+        line = pattern.sub(replacement, line)
+    return line.rstrip()
+
+
+class Shell:
+    """One bash that takes commands one by one."""
+
+    def __init__(self, stack: ExitStack, command: list[str]) -> None:
+        self._process = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *command, "bash", "--noprofile", "--norc"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        stack.enter_context(self._process)
+        stack.callback(self._process.kill)
+
+    def run(self, command: str) -> tuple[list[str], int]:
+        """The lines that the command prints, and its exit code."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{command}\n{_MARK}\n")
+        self._process.stdin.flush()
+        lines: list[str] = []
+        for line in self._process.stdout:
+            text, end, code = line.partition(_END)
+            lines += [text.removesuffix("\n")] if text else []
+            if end:
+                return lines, int(code)
+        raise AssertionError(f"the shell ended at: {command}\n" + "\n".join(lines))
+
+
+_MARK: Final = r"_code=$?; printf '\036%d\n' $_code; (exit $_code)"
+
+
+class Lab:
+    """A host and a machine outside, where nothing that is done reaches the real machine.
+
+    The host has its own network, processes, mounts and host name, and an empty /run.
+    """
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        host = Host(stack, folder)
+        own = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
+        self._host = Shell(stack, host.wrap(*own))
+        self._outside = Shell(stack, host.outside.wrap())
+        self._do(
+            "mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && hostname host-1 && "
+            # Servers look the host's name up when they start.
+            f"printf '127.0.0.1 localhost\\n{Host.ADDRESS} host-1\\n' >/run/hosts && "
+            "mount --bind /run/hosts /etc/hosts"
+        )
+
+    def run(self, step: Step) -> tuple[list[str], int]:
+        shell = self._outside if step.outside else self._host
+        return shell.run("\n".join(step.command))
+
+    def prepare(self, page: Path) -> None:
+        """Start netd as README.md says, unless that is the page."""
+        if page != README:
+            for step in steps_of(section(README.read_text(), START)):
+                self._do("\n".join(step.command))
+
+    def _do(self, command: str) -> None:
+        lines, code = self._host.run(command)
+        assert code == 0, f"{command}: {lines}"
+
+
+def run_page(lab: Lab, page: Path) -> Iterator[tuple[Step, list[str], int]]:
+    """Run a page's commands: each with what it printed and its exit code, 0 if it may fail."""
+    lab.prepare(page)
+    steps = steps_of(page.read_text())
+    for step, after in zip(steps, [*steps[1:], None], strict=True):
+        output, code = lab.run(step)
+        may_fail = after is not None and after.command == ["echo $?"]
+        yield step, output, 0 if may_fail else code
+
+
+def _rewrite(page: Path) -> None:
+    lines = page.read_text().splitlines()
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        results = list(run_page(Lab(stack, Path(folder)), page))
+    for step, output, code in reversed(results):
+        if code:
+            print(f"{page.name}:{step.line}: exit code {code}: {step.command[0]}")
+        if not matches(step.output, output):
+            first = step.line - 1 + len(step.command)
+            lines[first : step.end - 1] = [line.rstrip() for line in output]
+    page.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        _rewrite(Path(name).resolve())
