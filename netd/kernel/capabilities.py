@@ -9,42 +9,29 @@ import errno
 import os
 import re
 import socket
-import struct
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Final
 
+from pyroute2.netlink import NETLINK_NETFILTER
+from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg, nftsocket
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
 from netd.kernel import rtnl_encode
-from netd.kernel.attributes import attribute
+from netd.kernel.codec import encoded, nested
 from netd.kernel.netlink import Message, NetlinkSocket
 from netd.kernel.tc import TrafficControl
-from netd.kernel.uapi import (
-    CLONE_NEWNET,
-    IFINFOMSG,
-    IFLA_INFO_KIND,
-    IFLA_LINKINFO,
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    RTM_NEWLINK,
-)
+from netd.kernel.uapi import CLONE_NEWNET, NLM_F_CREATE, NLM_F_EXCL, RTM_NEWLINK
 from netd.plan.objects import Ifb, Object, Redirect, Shaper
 from netd.plan.operations import Operation
 
 MINIMUM_KERNEL: Final = (5, 10)
 LINK_KINDS: Final = ("bridge", "ifb", "ipvlan", "macvlan", "veth", "vxlan", "wireguard")
 
-# include/uapi/linux/netfilter/nfnetlink.h, nf_tables.h; linux/netfilter.h, in.h
-NETLINK_NETFILTER = 12
+# include/uapi/linux/netfilter/nfnetlink.h, netfilter.h, in.h
 NFNL_MSG_BATCH_BEGIN = 16
-NFNL_SUBSYS_NFTABLES = 10
-NFT_MSG_NEWTABLE, NFT_MSG_NEWCHAIN = 0, 3
-NFTA_TABLE_NAME = 1
-NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME, NFTA_CHAIN_HOOK, NFTA_CHAIN_TYPE = 1, 3, 4, 7
-NFTA_HOOK_HOOKNUM, NFTA_HOOK_PRIORITY = 1, 2
 NFPROTO_INET = 1
-NFGENMSG = struct.Struct("!BBH")  # family, version, resource
-BE32 = struct.Struct("!I")
 IPPROTO_SCTP = 132
 
 _IFB, _PROBE_MTU = "probe", 1500
@@ -101,8 +88,8 @@ def _link_kinds(rtnl: NetlinkSocket) -> set[str]:
 
 
 def _new_link(kind: str) -> Message:
-    info = attribute(IFLA_LINKINFO, attribute(IFLA_INFO_KIND, kind.encode() + b"\0"))
-    return Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, bytes(IFINFOMSG.size) + info)
+    info = ("IFLA_LINKINFO", nested(("IFLA_INFO_KIND", kind)))
+    return Message(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, encoded(ifinfmsg, info))
 
 
 def _traffic_control(rtnl: NetlinkSocket) -> set[str]:
@@ -122,20 +109,26 @@ def _traffic_control(rtnl: NetlinkSocket) -> set[str]:
 
 def nat_chain() -> list[Message]:
     """A batch without an end: the kernel checks every message and commits none of them."""
-    hook = attribute(NFTA_HOOK_HOOKNUM, BE32.pack(0)) + attribute(NFTA_HOOK_PRIORITY, BE32.pack(0))
-    chain = (
-        attribute(NFTA_CHAIN_TABLE, b"probe\0")
-        + attribute(NFTA_CHAIN_NAME, b"probe\0")
-        + attribute(NFTA_CHAIN_HOOK, hook)
-        + attribute(NFTA_CHAIN_TYPE, b"nat\0")
+    table = encoded(
+        nftsocket.nft_table_msg, ("NFTA_TABLE_NAME", "probe"), nfgen_family=NFPROTO_INET
     )
-    table = attribute(NFTA_TABLE_NAME, b"probe\0")
-    inet = NFGENMSG.pack(NFPROTO_INET, 0, 0)
+    chain = encoded(
+        nftsocket.nft_chain_msg,
+        ("NFTA_CHAIN_TABLE", "probe"),
+        ("NFTA_CHAIN_NAME", "probe"),
+        ("NFTA_CHAIN_HOOK", nested(("NFTA_HOOK_HOOKNUM", 0), ("NFTA_HOOK_PRIORITY", 0))),
+        ("NFTA_CHAIN_TYPE", "nat"),
+        nfgen_family=NFPROTO_INET,
+    )
     return [
-        Message(NFNL_MSG_BATCH_BEGIN, 0, NFGENMSG.pack(0, 0, NFNL_SUBSYS_NFTABLES)),
-        Message(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWTABLE, NLM_F_CREATE, inet + table),
-        Message(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWCHAIN, NLM_F_CREATE, inet + chain),
+        Message(NFNL_MSG_BATCH_BEGIN, 0, encoded(nfgen_msg, res_id=NFNL_SUBSYS_NFTABLES)),
+        _nftables(nftsocket.NFT_MSG_NEWTABLE, table),
+        _nftables(nftsocket.NFT_MSG_NEWCHAIN, chain),
     ]
+
+
+def _nftables(kind: int, payload: bytes) -> Message:
+    return Message(NFNL_SUBSYS_NFTABLES << 8 | kind, NLM_F_CREATE, payload)
 
 
 def _has_socket(family: int, kind: int, protocol: int) -> bool:

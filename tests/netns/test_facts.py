@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from pyroute2.netlink import NETLINK_NETFILTER
 
 from netd.kernel import capabilities
 from netd.kernel.facts import nameservers, observe_facts
@@ -176,7 +177,7 @@ def test_limits_and_nat_are_named_exactly_when_the_tools_can_make_them() -> None
 
 
 def test_a_chain_type_that_the_kernel_lacks_is_refused_in_a_dry_run() -> None:
-    with NetlinkSocket(capabilities.NETLINK_NETFILTER) as netfilter:
+    with NetlinkSocket(NETLINK_NETFILTER) as netfilter:
         messages = capabilities.nat_chain()
         assert netfilter.send(messages) == {}
         assert run("nft", "list", "ruleset") == "", "a dry run must leave nothing"
