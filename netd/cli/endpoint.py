@@ -68,7 +68,7 @@ def ls(
     "  netctl endpoint attach blue --container c1 --pid 4711\n"
     "  netctl endpoint attach blue --container c2 --netns c2 --name web --egress 10mbit\n"
     "  netctl endpoint attach blue --container c3 --netns /run/netns/c3"
-    " --publish '[::1]:5353:53/udp'"
+    " --publish '[2001:db8::10]:5353:53/udp'"
 )
 @click.argument("network", shell_complete=network_names)
 @click.option(
