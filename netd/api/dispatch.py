@@ -20,7 +20,13 @@ from netd.api.connection import Connection
 from netd.api.inputs import Input
 from netd.api.limits import Limits
 from netd.api.mutations import Mutations
-from netd.api.problems import BodyTooLarge, BodyTooSlow, Internal, MethodNotAllowed
+from netd.api.problems import (
+    BodyEncoded,
+    BodyTooLarge,
+    BodyTooSlow,
+    Internal,
+    MethodNotAllowed,
+)
 from netd.api.routing import AnyRoute, Router
 from netd.api.streams import Streams
 from netd.model.errors import Forbidden, Invalid, NetdError, NotFound, Unavailable
@@ -86,7 +92,8 @@ class Dispatcher:
         raw_path = request.rel_url.raw_path
         methods, path = self._router.find(raw_path)
         if not methods:
-            raise NotFound(f"there is no {raw_path[:200]}; /v1/openapi.json lists what there is")
+            asked = raw_path[:200] or "such path"
+            raise NotFound(f"there is no {asked}; /v1/openapi.json lists what there is")
         route = methods.get(request.method)
         if route is None:
             raise MethodNotAllowed(request.method, methods)
@@ -113,6 +120,8 @@ class Dispatcher:
     async def _body(self, request: web.BaseRequest, route: AnyRoute) -> object:
         if route.body is Nothing and not request.can_read_body:
             return NOTHING
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise BodyEncoded("send the body as it is, without Content-Encoding")
         limit = self._limits.body_bytes
         too_large = BodyTooLarge(f"the body has more than {limit} bytes")
         if (request.content_length or 0) > limit:

@@ -9,7 +9,7 @@ from netd import __version__
 from netd.api import metrics, problems, streams
 from netd.api.auth import Access
 from netd.api.call import Nothing
-from netd.api.problems import BodyTooLarge, BodyTooSlow, Internal, Problem
+from netd.api.problems import BodyEncoded, BodyTooLarge, BodyTooSlow, Internal, Problem
 from netd.api.routing import AnyRoute
 from netd.model.errors import Forbidden, Invalid, NetdError, Unavailable
 
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 _REFERENCE: Final = "#/components/schemas/{name}"
 _EVERY_CALL: Final = (Invalid, Forbidden, Internal, Unavailable)
-_EVERY_BODY: Final = (BodyTooSlow, BodyTooLarge)
+_EVERY_BODY: Final = (BodyTooSlow, BodyTooLarge, BodyEncoded)
 _MEDIA_TYPES: Final = {
     "json": "application/json",
     "ndjson": streams.MEDIA_TYPE,

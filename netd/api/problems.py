@@ -57,6 +57,10 @@ class BodyTooLarge(Invalid):
     title = "The request's body is too large"
 
 
+class BodyEncoded(Invalid):
+    title = "The request's body has a content coding"
+
+
 class BodyTooSlow(Invalid):
     title = "The request's body did not arrive in time"
 
@@ -77,6 +81,7 @@ _STATUS_OF_CLASS: Final[Mapping[type[NetdError], int]] = {
     MethodNotAllowed: 405,
     BodyTooSlow: 408,
     BodyTooLarge: 413,
+    BodyEncoded: 415,
 }
 
 

@@ -55,9 +55,11 @@ class ApiServer:
         server = ConnectionServer(
             self._dispatcher,
             self._authority,
+            self._limits.connections,
             logger=log,
             access_log=None,
             tcp_keepalive=False,
+            auto_decompress=False,
             lingering_time=self._limits.grace_s,
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=self._limits.grace_s)

@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator
-from itertools import islice
 
 from netd.engine.interfaces import Clock
 from netd.engine.times import rfc3339
@@ -78,23 +77,17 @@ class EventLog:
         """Events after revision `since`, then new ones as they come; None: only new ones."""
         at = self._revision if since is None else since
         while True:
-            news = self._news
             oldest = self._revision - len(self._events) + 1
-            if since is not None and at + 1 < oldest:
+            if at + 1 < oldest:
                 yield self._gap(at, oldest)
                 at = oldest - 1
-            since = at
-            for event in self._after(at):
-                at = event.revision
-                yield event
-            if at >= self._revision:
-                if self._closed:
-                    return
-                await news.wait()
-
-    def _after(self, revision: int) -> list[Event]:
-        missing = min(self._revision - revision, len(self._events))
-        return list(islice(reversed(self._events), max(missing, 0)))[::-1]
+            elif at < self._revision:
+                at += 1
+                yield self._events[at - oldest]
+            elif self._closed:
+                return
+            else:
+                await self._news.wait()
 
     def _gap(self, at: int, oldest: int) -> Event:
         return Event(

@@ -81,16 +81,16 @@ class NameTable:
                 yield NameChange(revision=at, op="add", record=record)
         yield NameChange(revision=at, op="sync")
         while watch:
-            news = self._news
-            if self._changes and at + 1 < self._changes[0].revision:
+            oldest = self._revision - len(self._changes) + 1
+            if at + 1 < oldest:
                 return
-            for change in [change for change in self._changes if change.revision > at]:
-                at = change.revision
-                yield change
-            if at >= self._revision:
-                if self._closed:
-                    return
-                await news.wait()
+            if at < self._revision:
+                at += 1
+                yield self._changes[at - oldest]
+            elif self._closed:
+                return
+            else:
+                await self._news.wait()
 
     def close(self) -> None:
         self._closed = True

@@ -60,17 +60,17 @@ class Namespaces:
         Raises `NotFound` when there is nothing at that path or no such process, `Invalid`
         when it is no network namespace or cannot be opened.
         """
+        field = "pid" if path is None else "netns"
         if path is None:
             path = f"/proc/{pid}/ns/net"
         elif not path.startswith("/"):
             raise Invalid(f"{path!r} is not an absolute path", field="netns")
         elif match := _PROC_PATH.fullmatch(path):
             pid = int(match[1])
-        field = "netns" if pid is None else "pid"
         try:
             namespace, ticks = self._open(path, pid)
         except ValueError as error:  # a null byte
-            raise Invalid(f"{path!r} is not a path: {error}", field="netns") from error
+            raise Invalid(f"{path!r} is not a path: {error}", field=field) from error
         except OSError as error:
             if error.errno in _GONE:
                 what = f"{path!r} does not exist" if pid is None else f"there is no process {pid}"
@@ -78,7 +78,7 @@ class Namespaces:
             raise Invalid(f"{path!r} cannot be opened: {error.strerror}", field=field) from error
         try:
             if not self._is_network_namespace(namespace):
-                raise Invalid(f"{path!r} is not a network namespace", field="netns")
+                raise Invalid(f"{path!r} is not a network namespace", field=field)
             with self.socket(namespace) as socket:
                 sandbox = Sandbox(
                     path=path,

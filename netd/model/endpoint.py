@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from netd.model.condition import Condition
+from netd.model.names import PathName, Word
 
 Protocol = Literal["tcp", "udp", "sctp"]
 PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -21,7 +22,7 @@ class PortMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     host_port: PortNumber
     container_port: PortNumber
     protocol: Protocol = "tcp"
-    host_ip: str = ""
+    host_ip: Word = ""
     count: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 1
 
 
@@ -42,14 +43,14 @@ class Dns(msgspec.Struct, frozen=True, kw_only=True):
 class AttachRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a runtime asks for. One of `netns` and `pid` names the network namespace."""
 
-    container_id: str
-    netns: str | None = None
+    container_id: Word
+    netns: PathName | None = None
     pid: Annotated[int, msgspec.Meta(ge=1, le=4_194_304)] | None = None
-    name: str = ""
-    aliases: tuple[str, ...] = ()
-    ifname: str = "eth0"
-    addresses: tuple[str, ...] = ()
-    mac: str | None = None
+    name: Word = ""
+    aliases: tuple[Word, ...] = ()
+    ifname: Word = "eth0"
+    addresses: tuple[Word, ...] = ()
+    mac: Word | None = None
     ports: tuple[PortMapping, ...] = ()
     labels: dict[str, str] = {}
     bandwidth: Bandwidth = Bandwidth()
@@ -60,7 +61,7 @@ class EndpointPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """What can be changed on a live endpoint. A field that is left out stays as it is."""
 
     ports: tuple[PortMapping, ...] | None = None
-    aliases: tuple[str, ...] | None = None
+    aliases: tuple[Word, ...] | None = None
     labels: dict[str, str] | None = None
     bandwidth: Bandwidth | None = None
 

@@ -2,13 +2,19 @@
 
 import hashlib
 import re
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
 
 from netd.model.errors import Invalid
 
 IFNAME_MAX_BYTES: Final = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 LABELS_MAX: Final = 64
 LABEL_MAX_BYTES: Final = 1024
+
+# Bounds for what a refusal may have to repeat: none of these is as long when it is right.
+Word = Annotated[str, msgspec.Meta(max_length=256)]
+PathName = Annotated[str, msgspec.Meta(max_length=4096)]  # PATH_MAX, include/uapi/linux/limits.h
 
 _NETWORK = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?\Z")
 _DNS_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z", re.IGNORECASE)

@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 
 from netd.model.condition import Condition
+from netd.model.names import Word
 
 DriverName = Literal["bridge", "host", "none", "overlay", "macvlan", "ipvlan"]
 
@@ -13,18 +14,18 @@ DriverName = Literal["bridge", "host", "none", "overlay", "macvlan", "ipvlan"]
 class NetworkSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a caller asks for. All but name and driver may be left out and is then chosen."""
 
-    name: str
+    name: Word
     driver: DriverName
-    subnets: tuple[str, ...] = ()
-    gateways: tuple[str, ...] = ()
+    subnets: tuple[Word, ...] = ()
+    gateways: tuple[Word, ...] = ()
     internal: bool = False
     isolated: bool = True
     mtu: int | None = None
     encrypted: bool = False
     vni: int | None = None
-    parent: str | None = None
+    parent: Word | None = None
     labels: dict[str, str] = {}
-    options: dict[str, str | int | bool] = {}
+    options: dict[str, Word | int | bool] = {}
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,9 +14,10 @@ from netd.plan.facts import Facts
 IPAddress = IPv4Address | IPv6Address
 IPNetwork = IPv4Network | IPv6Network
 
-# Not for containers: "this" network, loopback, link-local, multicast (RFC 6890, RFC 4291).
+# Not for containers: "this" network, loopback, link-local, multicast, reserved (RFC 6890,
+# RFC 4291).
 _SPECIAL: tuple[IPNetwork, ...] = (
-    *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4")),
+    *map(IPv4Network, ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")),
     *map(IPv6Network, ("::/8", "fe80::/10", "ff00::/8")),
 )
 # VPNs take over the default route by routes to its halves. No range that a network could
@@ -47,6 +48,7 @@ class Taken(msgspec.Struct, frozen=True):
 
 def parse_subnet(text: str, field: str) -> IPNetwork:
     """Read a subnet in CIDR form. Raises `Invalid` naming the nearest right form."""
+    _refuse_zone(text, field)
     try:
         subnet = ipaddress.ip_network(text)
     except ValueError:
@@ -68,10 +70,31 @@ def parse_subnet(text: str, field: str) -> IPNetwork:
 
 def parse_address(text: str, field: str) -> IPAddress:
     """Read an address, with or without a prefix length. Raises `Invalid`."""
+    _refuse_zone(text, field)
     try:
-        return ipaddress.ip_address(text.partition("/")[0])
+        return ipaddress.ip_interface(text).ip
     except ValueError:
-        raise Invalid(f"{text!r} is not an IP address", field=field) from None
+        raise Invalid(
+            f"{text!r} is not an IP address; write one like 10.20.0.5 or fd20::5", field=field
+        ) from None
+
+
+def address_within(
+    text: str, subnets: Iterable[IPNetwork], field: str
+) -> tuple[IPAddress, IPNetwork]:
+    """Read an address of one of a network's subnets; return it and its subnet.
+
+    Raises `Invalid`, also when it comes with another prefix length than the subnet's.
+    """
+    address = parse_address(text, field)
+    known = list(subnets)
+    subnet = next((subnet for subnet in known if address in subnet), None)
+    if subnet is None:
+        names = ", ".join(map(str, known)) or "none"
+        raise Invalid(f"{address} is in no subnet of the network ({names})", field=field)
+    if "/" in text and ipaddress.ip_interface(text).network != subnet:
+        raise Invalid(f"{text}: its subnet is {subnet}; write {address}", field=field)
+    return address, subnet
 
 
 def parse_mac(text: str, field: str) -> str:
@@ -159,6 +182,12 @@ def choose_subnet(pools: Sequence[Pool], taken: Sequence[Taken]) -> IPNetwork:
         "networks.ipv4_pools or networks.ipv6_pools of the configuration",
         field="subnets",
     )
+
+
+def _refuse_zone(text: str, field: str) -> None:
+    # Python takes zones (RFC 4007) for part of an address; no network's address needs one.
+    if "%" in text:
+        raise Invalid(f"{text!r}: write it without the zone that begins with '%'", field=field)
 
 
 def overlap(one: IPNetwork, other: IPNetwork) -> bool:

@@ -167,6 +167,8 @@ def _settle_parent(spec: NetworkSpec, around: Surroundings) -> tuple[int, str]:
     link = facts.link(parent)
     if link is None:
         raise Invalid(f"the host has no link {parent!r}", field="parent")
+    if link.ours:
+        raise Invalid(f"{parent} is netd's own; name a link of the host", field="parent")
     if link.wireless and spec.driver == "macvlan":
         raise Invalid(
             f"{parent} is wireless: an access point accepts one MAC address per station; "

@@ -7,9 +7,9 @@ from netd.model.errors import Conflict, Invalid
 from netd.model.network import NetworkSpec
 from netd.plan.addresses import (
     IPNetwork,
+    address_within,
     check_free,
     choose_subnet,
-    parse_address,
     parse_subnet,
 )
 from netd.plan.context import Surroundings
@@ -17,6 +17,8 @@ from netd.plan.context import Surroundings
 MTU_MIN = 576  # RFC 791: what every host accepts
 MTU_MIN_IPV6 = 1280  # RFC 8200, section 5
 MTU_MAX = 65_535
+
+_IN_JSON = {bool: "true or false", int: "a whole number", str: "a string"}
 
 
 def settle_subnets(spec: NetworkSpec, around: Surroundings) -> tuple[IPNetwork, ...]:
@@ -69,11 +71,7 @@ def settle_gateways(spec: NetworkSpec, subnets: Sequence[IPNetwork]) -> tuple[st
     asked: dict[IPNetwork, str] = {}
     for index, text in enumerate(spec.gateways):
         field = f"gateways[{index}]"
-        gateway = parse_address(text, field)
-        subnet = next((subnet for subnet in subnets if gateway in subnet), None)
-        if subnet is None:
-            known = ", ".join(map(str, subnets)) or "none"
-            raise Invalid(f"{gateway} is in no subnet of the network ({known})", field=field)
+        gateway, subnet = address_within(text, subnets, field)
         if gateway in (subnet.network_address, subnet.broadcast_address):
             raise Invalid(f"{gateway} is {subnet}'s own address", field=field)
         if subnet in asked:
@@ -112,5 +110,5 @@ def check_options(spec: NetworkSpec, known: dict[str, type]) -> None:
             )
         if type(value) is not known[name]:
             raise Invalid(
-                f"option {name!r} must be a {known[name].__name__}", field=f"options.{name}"
+                f"option {name!r} must be {_IN_JSON[known[name]]}", field=f"options.{name}"
             )
