@@ -13,6 +13,7 @@ from netd.engine.interfaces import Trigger
 from netd.engine.parts import Parts
 from netd.engine.reconciler import Reconciler
 from netd.model.errors import NetdError
+from netd.model.names import is_endpoint_link
 from netd.plan.objects import HOST, HOST_OWNER, Link, Object, Veth
 
 log = logging.getLogger(__name__)
@@ -117,6 +118,8 @@ class Watch:
             return True
         if not trigger.host or trigger.kind not in ("link", "address", "route"):
             return False
+        if trigger.kind == "link" and is_endpoint_link(trigger.name):
+            return False  # comes and goes with an endpoint, which is no fact about the host
         return (HOST, "link", trigger.name) not in self._parts.intent.desired.state
 
     def _concerned(self, trigger: Trigger) -> set[str]:

@@ -19,6 +19,7 @@ PathName = Annotated[str, msgspec.Meta(max_length=4096)]  # PATH_MAX, include/ua
 _NETWORK = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?\Z")
 _DNS_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z", re.IGNORECASE)
 _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}\Z")
+_ENDPOINT_LINK = re.compile(r"n[vi][0-9a-f]{12}\Z")  # see veth_name and ifb_name
 # dev_valid_name() in net/core/dev.c refuses '/', ':' and white space; '%' is expanded as a
 # template by dev_alloc_name(), so it must never reach the kernel.
 _IFNAME = re.compile(r"[A-Za-z0-9_.@+-]{1,15}\Z")
@@ -95,6 +96,11 @@ def veth_name(endpoint_id: str) -> str:
 def ifb_name(endpoint_id: str) -> str:
     """The name of the ifb that shapes what an endpoint sends."""
     return "ni" + endpoint_id[:12]
+
+
+def is_endpoint_link(name: str) -> bool:
+    """Whether a link of this name is, or was, one that netd made for an endpoint."""
+    return _ENDPOINT_LINK.match(name) is not None
 
 
 def _link_name(prefix: str, network: str) -> str:
