@@ -4,7 +4,8 @@ Attach, read top to bottom: check the request; enter the namespace; put the endp
 intent (which takes its addresses and ports); apply the objects the network's driver makes of
 it; write it to the store; answer. The answer is durable. Whatever fails undoes what was done.
 A daemon that is killed half-way leaves objects whose tag names an endpoint the store does
-not know; the next start removes them.
+not know; the next start removes them. Where there would be no such tag, inside a container, a
+note in the store leads there.
 """
 
 import ipaddress
@@ -20,14 +21,14 @@ from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
 from netd.engine.requests import check_attach, name_of
 from netd.model.endpoint import AttachRequest, Dns, Endpoint, EndpointPatch, EndpointRecord, Sandbox
-from netd.model.errors import Conflict, Exhausted, Invalid, KernelFailure
+from netd.model.errors import Conflict, Exhausted, Invalid, KernelFailure, Unavailable
 from netd.model.network import Network
 from netd.plan.addresses import DERIVED_MACS, derive_mac, parse_mac
 from netd.plan.bridge import PORTS_MAX
 from netd.plan.compile import driver_of
 from netd.plan.diff import creation, diff, removal
 from netd.plan.host import node_addresses
-from netd.plan.objects import Ifb, Route, Veth, state_of
+from netd.plan.objects import HOST, Ifb, Macvlan, Object, Route, Rule, Veth, state_of
 from netd.plan.operations import Failure, Operation
 
 log = logging.getLogger(__name__)
@@ -84,8 +85,11 @@ class Endpoints:
         with parts.busy.work_on(endpoint_id):
             parts.intent.add_endpoint(record)
             objects = parts.intent.desired.of(endpoint_id)
+            note = _note(record, objects)
             failures: list[Failure] = []
             try:
+                if note:
+                    await parts.store.commit(Change(put_endpoints=note))
                 failures = await self._apply(creation(objects, "attach"), record)
                 if failures:
                     raise explain(failures)
@@ -100,6 +104,7 @@ class Endpoints:
                 failed = {failure.operation.object.key for failure in failures}
                 made = [obj for obj in objects if obj.key not in failed]
                 await self._undo(removal(made, "attach failed"), record)
+                await self._strike(note)
                 raise
         parts.names.put(record.endpoint)
         parts.events.emit(
@@ -190,8 +195,13 @@ class Endpoints:
         heirs = () if why else self._heirs(record)
         with parts.busy.work_on(endpoint.id, *(heir.endpoint.id for heir in heirs)):
             leases = leases_of(endpoint, pools, parts.clock.wall_s())
+            note = () if why else _note(record, parts.intent.desired.of(endpoint.id))
             await parts.store.commit(
-                Change(delete_endpoints=(endpoint.id,), put_endpoints=heirs, put_leases=leases)
+                Change(
+                    delete_endpoints=(endpoint.id,),
+                    put_endpoints=(*note, *heirs),
+                    put_leases=leases,
+                )
             )
             # What it had can be had again at once: who takes it comes after this in the kernel.
             operations = self._farewell(record, why or "detach", heirs)
@@ -200,6 +210,7 @@ class Endpoints:
             self._publishing.release(record, network)
             give_back(pools, leases)
             await self._undo(operations, record)
+            await self._strike(note)
             parts.reaper.retired(sum(op.verb == "retire" for op in operations))
         parts.conditions.forget(endpoint.id)
         parts.events.emit(
@@ -408,6 +419,25 @@ class Endpoints:
             await self._publishing.forget_flows(ports_of(record))
         except KernelFailure as error:
             log.warning("endpoint %s: %s", record.endpoint.id, error.detail)
+
+    async def _strike(self, note: tuple[EndpointRecord, ...]) -> None:
+        """Delete the note of what is done. If that fails, the next start does it once more."""
+        if not note:
+            return
+        try:
+            ids = tuple(record.endpoint.id for record in note)
+            await self._parts.store.commit(Change(delete_endpoints=ids))
+        except Unavailable as error:
+            log.warning("endpoint %s: %s", note[0].endpoint.id, error.detail)
+
+
+def _note(record: EndpointRecord, objects: list[Object]) -> tuple[EndpointRecord, ...]:
+    """What has to be in the store while `objects` are made or removed.
+
+    Nothing where all that is inside the container comes and goes with a link of the host.
+    """
+    lingering = any(isinstance(obj, Macvlan | Rule) and obj.ns != HOST for obj in objects)
+    return (replace(record, unfinished=True),) if lingering else ()
 
 
 def _leads_outside(network: Network) -> bool:

@@ -1,6 +1,7 @@
 """From what the store holds to intent in memory."""
 
 import logging
+from collections.abc import Sequence
 
 from netd.engine.allocation import leases_of
 from netd.engine.interfaces import Change, Snapshot
@@ -8,6 +9,8 @@ from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
 from netd.model.condition import Condition
 from netd.model.endpoint import EndpointRecord
+from netd.plan.compile import driver_of
+from netd.plan.diff import removal
 from netd.plan.facts import Facts
 from netd.plan.ports import describe
 
@@ -22,19 +25,22 @@ def same_boot(snapshot: Snapshot, facts: Facts) -> bool:
 
 
 async def restore(parts: Parts, snapshot: Snapshot, publishing: Publishing) -> tuple[str, ...]:
-    """Fill intent; return the ids of endpoints that a reboot ended.
+    """Fill intent; return the ids of endpoints that ended: by a reboot, or half-way.
 
-    Network namespaces do not survive a reboot, so neither do endpoints. Their addresses are
-    remembered: a container that comes back under its name gets them again.
+    Network namespaces do not survive a reboot, so neither do endpoints. What the daemon was
+    killed at attaching or detaching is taken back. The addresses are remembered: a container
+    that comes back under its name gets them again.
     """
     intent = parts.intent
     for network in snapshot.networks:
         intent.add_network(network)
     intent.restore_leases(snapshot.leases)
-    ended = []
+    if not same_boot(snapshot, parts.facts):
+        await _sweep(parts, snapshot.endpoints, "the host has rebooted")
+        return tuple(record.endpoint.id for record in snapshot.endpoints)
+    unfinished = [record for record in snapshot.endpoints if record.unfinished]
     for record in snapshot.endpoints:
-        if not same_boot(snapshot, parts.facts):
-            ended.append(record)
+        if record.unfinished:
             continue
         intent.restore_addresses(record)
         intent.add_endpoint(record)
@@ -57,20 +63,35 @@ async def restore(parts: Parts, snapshot: Snapshot, publishing: Publishing) -> t
                     )
                 ],
             )
-    await _sweep(parts, ended)
-    return tuple(record.endpoint.id for record in ended)
+    for record in unfinished:
+        await _take_back(parts, record)
+    await _sweep(parts, unfinished, "netd was killed while it attached or detached it")
+    return tuple(record.endpoint.id for record in unfinished)
 
 
-async def _sweep(parts: Parts, ended: list[EndpointRecord]) -> None:
+async def _take_back(parts: Parts, record: EndpointRecord) -> None:
+    """Remove what is left of an endpoint, but for what others have in its place by now."""
+    desired = parts.intent.desired.state
+    network = parts.intent.find_network(record.endpoint.network_id)
+    if network is None:  # deleted since, as it had no endpoint
+        return
+    objects = driver_of(network.driver).endpoint_objects(network, record)
+    operations = removal([obj for obj in objects if obj.key not in desired], "unfinished")
+    sandboxes = {record.sandbox.key: record.sandbox} if record.sandbox else {}
+    for failure in await parts.kernel.apply(operations, sandboxes):
+        log.warning("endpoint %s: %s", record.endpoint.id, failure.text())
+
+
+async def _sweep(parts: Parts, ended: Sequence[EndpointRecord], why: str) -> None:
     if not ended:
         return
-    log.info("the host has rebooted: %d endpoints ended with it", len(ended))
+    log.info("%d endpoints ended: %s", len(ended), why)
     now_s = parts.clock.wall_s()
     leases = tuple(
         lease
         for record in ended
         for lease in leases_of(
-            record.endpoint, parts.intent.pools[record.endpoint.network_id], now_s
+            record.endpoint, parts.intent.pools.get(record.endpoint.network_id, ()), now_s
         )
     )
     parts.intent.restore_leases(leases)
@@ -82,8 +103,5 @@ async def _sweep(parts: Parts, ended: list[EndpointRecord]) -> None:
     )
     for record in ended:
         parts.events.emit(
-            "endpoint.swept",
-            about=record.endpoint.id,
-            name=record.endpoint.name,
-            detail="the host has rebooted",
+            "endpoint.swept", about=record.endpoint.id, name=record.endpoint.name, detail=why
         )

@@ -196,8 +196,7 @@ class Observer:
             self._look_at_addresses(ns, opened.socket, names)
         for query in (ROUTES_4, ROUTES_6):
             self._add_routes(ns, opened.socket.dump(query), names)
-        if Rule in kinds:
-            self._look_at_rules(ns, opened.socket)
+        self._look_at_rules(ns, opened.socket)  # rules do not go with a link, as routes do
         if any(issubclass(kind, Sysctl) for kind in kinds):
             with self._namespaces.entered(opened.descriptor):
                 self._look_at_sysctls(ns)

@@ -115,11 +115,15 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint as it is stored: with the request that made it and where it lives."""
+    """An endpoint as it is stored: with the request that made it and where it lives.
+
+    One that is `unfinished` is being attached or detached: a start that finds it ends it.
+    """
 
     endpoint: Endpoint
     request: AttachRequest
     sandbox: Sandbox | None = None
+    unfinished: bool = False
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
