@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from netd.client.client import Client
 from netd.client.errors import Unreachable
@@ -24,8 +24,20 @@ START_DEADLINE_S = 20.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """To be called in a child: it is killed when its parent ends, however that ends."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Process(Protocol):
+    """What a host wants of its daemon's process."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def kill(self) -> None: ...
+    def terminate(self) -> None: ...
 
 
 class Namespace:
@@ -35,7 +47,7 @@ class Namespace:
         self._process = subprocess.Popen(
             ["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"],
             stdout=subprocess.PIPE,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         stack.enter_context(self._process)
         stack.callback(self.end)
@@ -66,7 +78,7 @@ class Namespace:
             stdout=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )
         stack.enter_context(process)
         stack.callback(process.kill)
@@ -101,7 +113,7 @@ class Host(Namespace):
         self.log = folder / "netd.log"
         self.outside = Namespace(stack, loopback=True)
         self._stack = stack
-        self._daemon: subprocess.Popen[bytes] | None = None
+        self._daemon: Process | None = None
         self._add_uplink()
         self.client = Client(self.socket)
         stack.callback(self.client.close)
@@ -127,17 +139,18 @@ class Host(Namespace):
 
     def launch(self, *flags: str, environment: dict[str, str] | None = None) -> None:
         """Start the daemon without waiting for it."""
+        arguments = ["--socket", self.socket, "--state-dir", str(self.folder / "state")]
+        arguments += ["--node", "host-1", "--no-registry", *flags]
+        self._daemon = self._spawn(arguments, environment or {})
+
+    def _spawn(self, arguments: list[str], environment: dict[str, str]) -> Process:
         with self.log.open("ab") as log:
-            self._daemon = subprocess.Popen(
-                self.wrap(
-                    *(sys.executable, "-m", "netd.daemon.main"),
-                    *("--socket", self.socket, "--state-dir", str(self.folder / "state")),
-                    *("--node", "host-1", "--no-registry", *flags),
-                ),
+            return subprocess.Popen(
+                self.wrap(sys.executable, "-m", "netd.daemon.main", *arguments),
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **(environment or {})},
-                preexec_fn=_die_with_parent,
+                env={**os.environ, **environment},
+                preexec_fn=die_with_parent,
             )
 
     def start_daemon(self, *flags: str, environment: dict[str, str] | None = None) -> None:

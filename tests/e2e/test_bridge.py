@@ -2,8 +2,8 @@
 
 from contextlib import ExitStack
 
-from tests.e2e.lab import Host
-from tests.e2e.web import serve
+from tests.e2e.lab import Host, Namespace
+from tests.e2e.web import UDP_ASK, UDP_SERVE, serve
 
 
 def test_two_containers_talk_by_both_families(host: Host) -> None:
@@ -115,11 +115,7 @@ def test_udp_flow_follows_a_port_that_moves(host: Host, stack: ExitStack) -> Non
     assert _udp_answer(host, stack, two, "two") == "two"
 
 
-def _udp_answer(host: Host, stack: ExitStack, space: object, text: str) -> str:
-    from tests.e2e.web import UDP_ASK, UDP_SERVE  # noqa: PLC0415
-    from tests.e2e.lab import Namespace  # noqa: PLC0415
-
-    assert isinstance(space, Namespace)
+def _udp_answer(host: Host, stack: ExitStack, space: Namespace, text: str) -> str:
     server = space.start(stack, "python3", "-c", UDP_SERVE, "53", text)
     assert server.stdout is not None
     assert server.stdout.readline() == "ready\n"
