@@ -40,7 +40,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     conditions: tuple[Condition, ...] = ()
 
 
-class NameRecord(msgspec.Struct, frozen=True, kw_only=True):
+class NameRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A name and what it leads to. `network` is "" for names that everyone may see."""
 
     name: str
@@ -57,7 +57,7 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True):
     records: tuple[NameRecord, ...] = ()
 
 
-class NameChange(msgspec.Struct, frozen=True, kw_only=True):
+class NameChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of `GET /v1/names?watch=1`.
 
     First every record as `add`, then one `sync` line, then changes as they happen.

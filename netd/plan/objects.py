@@ -19,7 +19,7 @@ HOST_OWNER = "host"
 Key = tuple[str, ...]
 
 
-class Object(msgspec.Struct, frozen=True, kw_only=True):
+class Object(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Base of all objects. `rank` orders creation: what others rest on comes first.
 
     A `permanent` object is set but never taken back: nobody knows who else relies on it.

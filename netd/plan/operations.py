@@ -9,7 +9,7 @@ from netd.plan.objects import Object
 Verb = Literal["add", "change", "delete", "retire"]
 
 
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
+class Operation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One step of a plan.
 
     An `add` leaves alone what it finds: an observation tells whether that is as wanted. A

@@ -15,7 +15,7 @@ Family = Literal[4, 6]
 PORT_MAX: Final = 65535
 
 
-class HeldPort(msgspec.Struct, frozen=True, kw_only=True):
+class HeldPort(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A port on a host address ("" for all of a family) for one protocol."""
 
     protocol: Protocol
