@@ -125,7 +125,7 @@ class Reconciler:
     async def _look(self, records: Sequence[EndpointRecord]) -> _Found:
         parts = self._parts
         with parts.busy.since_now() as mark:
-            sandboxes = {r.sandbox.key: r.sandbox for r in records if r.sandbox is not None}
+            sandboxes, at_home = self._sandboxes_of(records)
             wanted = self._wanted(sandboxes)
             seen = await parts.kernel.observe(Scope(sandboxes=sandboxes, wanted=wanted))
             skip = mark.touched()
@@ -139,6 +139,7 @@ class Reconciler:
             and record.sandbox.key in seen.missing
             and not _has_host_link(record, seen)
         ]
+        dead += [endpoint_id for endpoint_id in at_home if endpoint_id not in skip]
         # What intent wants now, not when the look began: deletions came in meanwhile.
         wanted = self._wanted(sandboxes, without=seen.missing, but_not_of=set(dead))
         blocked = [wanted[key] for key in seen.foreign if key in wanted]
@@ -151,6 +152,22 @@ class Reconciler:
         beyond = [op.object.owner for op in operations if _reaches_beyond(op, sandboxes)]
         operations = [op for op in operations if not _reaches_beyond(op, sandboxes)]
         return _Found(operations, blocked, dead, beyond, sandboxes)
+
+    def _sandboxes_of(
+        self, records: Iterable[EndpointRecord]
+    ) -> tuple[dict[str, Sandbox], list[str]]:
+        """The namespaces to look into; and the endpoints in the host's own one.
+
+        Those share it, and each ends with its own process, so the sweep asks for each.
+        """
+        home = self._parts.kernel.own_sandbox_inode()
+        found, at_home = {}, []
+        for record in records:
+            if record.sandbox is not None and record.sandbox.inode == home:
+                at_home.append(record.endpoint.id)
+            elif record.sandbox is not None:
+                found[record.sandbox.key] = record.sandbox
+        return found, at_home
 
     def _wanted(
         self,

@@ -325,7 +325,7 @@ class FakeKernel:
                     self._remove(obj, later=operation.verb == "retire")
             case _ if not reachable(obj.ns):
                 raise Refused(errno.ENOENT)
-            case _ if isinstance(obj, Veth) and not reachable(obj.peer_ns):
+            case "add" if isinstance(obj, Veth) and not reachable(obj.peer_ns):
                 raise Refused(errno.ENOENT)
             case _ if self._on_a_strangers_link(obj):
                 raise Refused(errno.EPERM)

@@ -147,7 +147,8 @@ class Host:
         self.settings = SETTINGS
         self.engine: Engine
         self.store: TroubledStore
-        self.seen: list[Event] = []
+        self._seen: list[Event] = []
+        self._forgotten = 0  # revision of the last event that no longer counts
         self._news = asyncio.Condition()
         self._tail: asyncio.Task[None] | None = None
 
@@ -156,7 +157,8 @@ class Host:
     async def start(self) -> Engine:
         self.store = TroubledStore(await SqliteStore.open(self.folder))
         self.engine = await Engine.start(self.kernel, self.store, self.clock, self.settings)
-        self.seen = []
+        self._seen = []
+        self._forgotten = 0
         self._tail = asyncio.create_task(self._follow(self.engine))
         return self.engine
 
@@ -250,8 +252,13 @@ class Host:
 
     # Events.
 
+    @property
+    def seen(self) -> list[Event]:
+        """The events since the start, or since `forget_events`."""
+        return [event for event in self._seen if event.revision > self._forgotten]
+
     def forget_events(self) -> None:
-        self.seen.clear()
+        self._forgotten = self.engine._parts.events.revision
 
     async def happened(self, kind: str, detail: str = "", about: str = "") -> Event:
         """Wait for an event, or find it among those since `forget_events`."""
@@ -271,7 +278,7 @@ class Host:
     async def _follow(self, engine: Engine) -> None:
         async for event in engine.events(0):
             async with self._news:
-                self.seen.append(event)
+                self._seen.append(event)
                 self._news.notify_all()
 
 
