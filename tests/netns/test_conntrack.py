@@ -30,7 +30,7 @@ def flows(family: int) -> set[tuple[str, str, str]]:
     for line in listed.splitlines():
         words = line.split()
         fields = dict(word.split("=", 1) for word in reversed(words) if "=" in word)
-        found.add((words[0], fields["dst"], fields["dport"]))
+        found.add((words[0], fields["dst"], fields.get("dport", "")))  # IGMP has no ports
     return found
 
 
@@ -69,6 +69,19 @@ def test_only_udp_of_that_family_is_looked_at(lab: Lab) -> None:
     tcp = HeldPort(protocol="tcp", family=4, address="", port=53)
     assert flush_udp([]) == flush_udp([tcp]) == flush_udp([held(6, 53)]) == 0
     assert flush_udp([held(4, 53)]) == 1
+
+
+@pytest.mark.parametrize("zone", ["ct zone set 7", "ct original zone set 7"])
+def test_a_flow_in_a_zone_goes_as_well(zone: str) -> None:
+    chain = f"chain c {{ type filter hook output priority -300; {zone}; }}"
+    # A rule that looks at flows has them tracked in this namespace.
+    tracking = "chain t { type filter hook output priority 0; ct state new counter; }"
+    run("nft", f"table ip z {{ {chain}; {tracking}; }}")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.sendto(b"x", ("127.0.0.1", 9053))
+    assert ("udp", "127.0.0.1", "9053") in flows(4)
+    assert flush_udp([held(4, 9053)]) == 1
+    assert ("udp", "127.0.0.1", "9053") not in flows(4)
 
 
 def test_a_client_that_goes_on_sending_reaches_a_port_published_later(lab: Lab) -> None:
