@@ -49,6 +49,7 @@ def listen(path: Path, authority: Authority, mode: int) -> Listener:
     """
     if len(os.fsencode(path)) > _PATH_BYTES_MAX:
         raise Conflict(f"{path}: a socket's path has at most {_PATH_BYTES_MAX} bytes")
+    _make_folder(path.parent)
     lock = _lock(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -70,6 +71,14 @@ def listen(path: Path, authority: Authority, mode: int) -> Listener:
         raise
     sock.setblocking(False)
     return Listener(path, sock, lock)
+
+
+def _make_folder(folder: Path) -> None:
+    """The service manager makes it; whoever starts netd by hand should not have to."""
+    try:
+        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as error:
+        raise Unavailable(f"cannot make {folder}: {error.strerror}") from error
 
 
 def _lock(path: Path) -> int:

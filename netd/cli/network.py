@@ -83,9 +83,9 @@ def ls(quiet: bool, as_json: bool) -> None:
 )
 @click.option(
     "--mtu",
-    type=click.IntRange(min=68, max=65535),
+    type=click.IntRange(min=576, max=65535),
     metavar="BYTES",
-    help="The largest packet. [default: the uplink's]",
+    help="The largest packet; with IPv6 at least 1280. [default: the uplink's]",
 )
 @click.option("--parent", metavar="LINK", help="The host's link that macvlan and ipvlan sit on.")
 @shared.label

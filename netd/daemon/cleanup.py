@@ -6,6 +6,7 @@ from netd.daemon.settings import Config
 from netd.engine.host import SYSCTL_BEFORE
 from netd.engine.intent import Intent
 from netd.engine.interfaces import Scope
+from netd.kernel.foreign import DockerUserHook
 from netd.kernel.linux import LinuxKernel
 from netd.plan.diff import diff
 from netd.plan.objects import HOST_OWNER, Object, Sysctl
@@ -36,8 +37,11 @@ async def clean_up(config: Config, state_dir: Path) -> list[str]:
         ]
         failures = await kernel.apply(operations, sandboxes)
         await kernel.reap()
+        hooks = DockerUserHook().remove()
         failed = {failure.operation for failure in failures}
         done = [f"done: {op.text()}" for op in operations if op not in failed]
+        if hooks:
+            done.append(f"done: delete {hooks} rules of netd from DOCKER-USER")
         return done + [f"failed: {failure.text()}" for failure in failures]
     finally:
         kernel.close()

@@ -186,7 +186,7 @@ class TextFormatter(logging.Formatter):
             f"{record.levelname:<7}",
             _printable(record.getMessage()),
         ]
-        words += [f"{key}={_quoted(str(value))}" for key, value in fields(record).items()]
+        words += [f"{key}={_quoted(_plain(value))}" for key, value in fields(record).items()]
         line = " ".join(words)
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
@@ -223,6 +223,10 @@ def _journal_field(name: str, value: str) -> bytes:
     if b"\n" not in body:
         return b"%s=%s\n" % (name.encode(), body)
     return b"%s\n%s%s\n" % (name.encode(), struct.pack("<Q", len(body)), body)
+
+
+def _plain(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _printable(text: str) -> str:

@@ -54,7 +54,10 @@ def _parser() -> argparse.ArgumentParser:
         "--state-dir", metavar="DIR", type=_absolute, help="folder of the durable state"
     )
     common.add_argument(
-        "--no-registry", dest="registry", action="store_false", help="do not start netd-registry"
+        "--no-registry",
+        dest="registry",
+        action="store_false",
+        help="accepted for later versions: this one has no registry to start",
     )
     parser = argparse.ArgumentParser(
         prog="netd",

@@ -1,6 +1,5 @@
 """The engine: what front ends call. Built from parts, started once, stopped once."""
 
-import logging
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -36,10 +35,9 @@ from netd.model.views import (
     Resolution,
     Status,
 )
+from netd.plan.compile import forwarded_families
 from netd.plan.host import node_addresses
 from netd.plan.objects import HOST_OWNER
-
-log = logging.getLogger(__name__)
 
 NODE_ID = "node-id"
 
@@ -106,10 +104,9 @@ class Engine:
         parts.tasks.start("watch", self._watch.run())
         self._ready = True
         detail = (
-            f"{len(parts.intent.networks)} networks, {len(parts.intent.records)} endpoints, "
-            f"{len(report.applied)} operations, {len(swept) + len(report.swept)} swept"
+            f"networks: {len(parts.intent.networks)}, endpoints: {len(parts.intent.records)}, "
+            f"repaired: {len(report.applied)}, swept: {len(swept) + len(report.swept)}"
         )
-        log.info("ready: %s", detail)
         parts.events.emit(
             "daemon.started", about=HOST_OWNER, name=parts.settings.node, detail=detail
         )
@@ -262,7 +259,14 @@ class Engine:
     async def doctor(self) -> tuple[Finding, ...]:
         await self._host.look()
         planned = await self._reconciler.plan()
-        return examine(self._parts.facts, self.status(), planned, self._parts.reaper.waiting)
+        forwarded = forwarded_families(self._parts.intent.networks.values())
+        return examine(
+            self._parts.facts,
+            self.status(),
+            planned,
+            retired=self._parts.reaper.waiting,
+            forwarded=forwarded,
+        )
 
     def _shown_network(self, network: Network) -> Network:
         conditions = self._parts.conditions.of(network.id)

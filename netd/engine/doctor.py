@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 from netd.model.views import Finding, PlannedOperation, Status
 from netd.plan.facts import Facts
+from netd.plan.ports import Family
 
 KERNEL_MIN = (5, 10)
 _NEEDED = {
@@ -17,16 +18,29 @@ _USEFUL = {
     "ipv6": "networks are IPv4 only without it",
     "netns-cookie": "without it (Linux 5.14) a reused namespace inode may go unnoticed",
 }
+_FORWARDING: dict[Family, str] = {
+    4: "net/ipv4/ip_forward",
+    6: "net/ipv6/conf/all/forwarding",
+}
 
 
 def examine(
-    facts: Facts, status: Status, planned: tuple[PlannedOperation, ...], retired: int
+    facts: Facts,
+    status: Status,
+    planned: tuple[PlannedOperation, ...],
+    *,
+    retired: int,
+    forwarded: frozenset[Family],
 ) -> tuple[Finding, ...]:
-    """All findings, one or more for each check."""
+    """All findings, one or more for each check.
+
+    `retired` counts links that wait for removal, `forwarded` has the address families that
+    the host must forward for its networks.
+    """
     checks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _kernel(facts),
         lambda: _capabilities(facts),
-        lambda: _forwarding(facts, status),
+        lambda: _forwarding(facts, forwarded),
         lambda: _bridge_filter(facts),
         lambda: _foreign_chains(facts, status),
         lambda: _managers(facts),
@@ -68,10 +82,9 @@ def _capabilities(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _forwarding(facts: Facts, status: Status) -> Iterator[Finding]:
-    if not status.networks:
-        return
-    for name in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
+def _forwarding(facts: Facts, forwarded: frozenset[Family]) -> Iterator[Finding]:
+    for family in sorted(forwarded):
+        name = _FORWARDING[family]
         key = name.replace("/", ".")
         if facts.sysctls.get(name) == "0":
             yield Finding(
@@ -82,6 +95,8 @@ def _forwarding(facts: Facts, status: Status) -> Iterator[Finding]:
             )
         else:
             yield Finding(check="forwarding", level="ok", detail=f"{key} is on")
+    if not forwarded:
+        yield Finding(check="forwarding", level="ok", detail="no network needs forwarding")
 
 
 def _bridge_filter(facts: Facts) -> Iterator[Finding]:

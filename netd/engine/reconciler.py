@@ -191,7 +191,7 @@ class Reconciler:
                 about=op.object.owner,
                 name=self._name_of(op.object.owner),
                 detail=f"{op.text()} ({op.reason})",
-                ns=op.object.ns,
+                **({"ns": op.object.ns} if op.object.ns else {}),
             )
 
     def _judge(
@@ -219,7 +219,7 @@ class Reconciler:
             code=code,
             severity="error",
             detail=detail,
-            remedy="remove what is in the way, or run `netctl reconcile` and read its errors",
+            remedy="remove or rename what is in the way; netd tries again by itself",
             since=self._parts.now(),
         )
 

@@ -71,7 +71,8 @@ def _set_sysctl(operation: Operation, inside: OpenSandboxes) -> Failure | None:
         return None
     try:
         with inside.entered(wanted.ns):
-            sysctl.write(wanted.name, wanted.value)
+            if not sysctl.is_pointless(wanted.name):
+                sysctl.write(wanted.name, wanted.value)
     except OSError as error:
         return failure(operation, error)
     except ValueError as error:

@@ -98,7 +98,7 @@ class FakeKernel:
 
     def _boot(self, facts: Facts) -> None:
         host = Sandbox(path="/proc/1/ns/net", inode=HOST_INODE, boot_id=facts.boot_id, pid=1)
-        self.places[host.path] = host
+        self.places[host.path] = self.places["/proc/self/ns/net"] = host
         self.simulation.add_namespace(HOST)
         self.by_hand.set_link("lo", up=True)
         for link in facts.links:

@@ -287,8 +287,12 @@ class Observer:
 
     def _look_at_sysctls(self, ns: str) -> None:
         for wanted in self._wanted[ns]:
-            if isinstance(wanted, Sysctl) and (value := sysctl.read(wanted.name)) is not None:
+            if not isinstance(wanted, Sysctl):
+                continue
+            if (value := sysctl.read(wanted.name)) is not None:
                 self._state[wanted.key] = replace(wanted, value=value)
+            elif sysctl.is_pointless(wanted.name):
+                self._state[wanted.key] = wanted
 
     def _adopt(self, objects: Iterable[Object]) -> None:
         """Report objects that have no room for an owner as those whose they should be."""

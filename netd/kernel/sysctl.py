@@ -37,6 +37,11 @@ def write(name: str, value: str) -> None:
         file.write(value.encode())
 
 
+def is_pointless(name: str) -> bool:
+    """Whether the parameter is IPv6's and this kernel has no IPv6 that it could restrain."""
+    return name.startswith("net/ipv6/") and not (ROOT / "net/ipv6").exists()
+
+
 def _path(name: str) -> Path:
     parts = name.split("/")
     if not all(parts) or "." in parts or ".." in parts or "\0" in name:

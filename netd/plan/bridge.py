@@ -12,7 +12,7 @@ from netd.model.network import Network, NetworkSpec
 from netd.plan.addresses import derive_mac
 from netd.plan.context import Identity, Surroundings
 from netd.plan.firewall import network_elements
-from netd.plan.interior import addresses_and_routes, link_local_address
+from netd.plan.interior import addresses_and_routes, deaf_to_routers, link_local_address
 from netd.plan.objects import HOST, Address, Bridge, Loopback, Object, Route, Veth, VethPeer
 from netd.plan.ports import port_elements
 from netd.plan.shaping import shaping_objects
@@ -69,6 +69,7 @@ def network_objects(network: Network) -> list[Object]:
             mtu=network.mtu,
             route_localnet=not network.internal,
         ),
+        deaf_to_routers(ns=HOST, owner=network.id, link=bridge),
         *link_local_address(network, ns=HOST, owner=network.id, link=bridge, mac=mac),
     ]
     for subnet, gateway in zip(network.subnets, network.gateways, strict=True):

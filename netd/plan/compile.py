@@ -11,6 +11,7 @@ from netd.plan.context import Identity, Surroundings
 from netd.plan.facts import Facts
 from netd.plan.firewall import ruleset
 from netd.plan.objects import Object, Sysctl
+from netd.plan.ports import Family
 
 
 class Driver(Protocol):
@@ -47,6 +48,14 @@ def needs_routing(network: Network) -> bool:
     return network.driver == "bridge"
 
 
+def forwarded_families(networks: Iterable[Network]) -> frozenset[Family]:
+    """The address families that the host has to forward for its networks."""
+    routed = [network for network in networks if needs_routing(network)]
+    has_ipv6 = any(":" in subnet for network in routed for subnet in network.subnets)
+    has_ipv4 = any("." in subnet for network in routed for subnet in network.subnets)
+    return frozenset({*((4,) if has_ipv4 else ()), *((6,) if has_ipv6 else ())})
+
+
 def host_objects(
     networks: Iterable[Network], facts: Facts, *, forward_guard: bool, manage_forwarding: bool
 ) -> list[Object]:
@@ -61,8 +70,10 @@ def host_objects(
     objects: list[Object] = [ruleset(forward_guard=forward_guard)]
     if not manage_forwarding:
         return objects
-    objects.append(Sysctl(name="net/ipv4/ip_forward", value="1"))
-    if any(":" in subnet for network in routed for subnet in network.subnets):
+    families = forwarded_families(routed)
+    if 4 in families:
+        objects.append(Sysctl(name="net/ipv4/ip_forward", value="1"))
+    if 6 in families:
         objects.append(Sysctl(name="net/ipv6/conf/all/forwarding", value="1"))
         for link in facts.uplinks():
             name = f"net/ipv6/conf/{link.name}/accept_ra"

@@ -29,18 +29,8 @@ def addresses_and_routes(network: Network, record: EndpointRecord) -> list[Objec
         objects += link_local_address(
             network, ns=ns, owner=endpoint.id, link=endpoint.ifname, mac=endpoint.mac
         )
-    if network.driver == "bridge" and any(":" in subnet for subnet in network.subnets):
-        # Routes come from netd; a router advertisement could only come from a neighbour that
-        # pretends (CVE-2020-10749). Nor need the link ask for one, which floods the bridge.
-        objects.append(
-            LinkSysctl(
-                ns=ns,
-                owner=endpoint.id,
-                link=endpoint.ifname,
-                name=f"net/ipv6/conf/{endpoint.ifname}/accept_ra",
-                value="0",
-            )
-        )
+    if network.driver == "bridge":
+        objects.append(deaf_to_routers(ns=ns, owner=endpoint.id, link=endpoint.ifname))
     if network.internal:
         return objects
     for gateway in endpoint.gateways:
@@ -77,6 +67,18 @@ def link_local_address(
     if not any(":" in subnet for subnet in network.subnets):
         return []
     return [Address(ns=ns, owner=owner, link=link, address=f"{link_local(mac)}/64")]
+
+
+def deaf_to_routers(*, ns: str, owner: str, link: str) -> LinkSysctl:
+    """No router advertisements on the link, whether its network has IPv6 or not.
+
+    Routes come from netd, so an advertisement could only come from a container that pretends
+    to be a router (CVE-2020-10749, CVE-2020-13401). Nor does the link ask for one then, which
+    would flood the bridge.
+    """
+    return LinkSysctl(
+        ns=ns, owner=owner, link=link, name=f"net/ipv6/conf/{link}/accept_ra", value="0"
+    )
 
 
 def _default(record: EndpointRecord, ns: str, gateway: str, version: int, table: int) -> Route:

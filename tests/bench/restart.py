@@ -44,7 +44,7 @@ def main() -> int:
         counts = re.search(r"(\d+) packets transmitted, (\d+) received", summary)
         assert counts is not None, summary
         print(f"- killed and started: ready after {ready_s:.2f} s, the interpreter included")
-        adopted = re.findall(r"ready: .*", host.log.read_text())[-1]
+        adopted = re.findall(r"daemon.started .*", host.log.read_text())[-1]
         print(f"- its log says: {adopted}")
         print(f"- plan: {len(plan)} operations")
         print(f"- pings meanwhile: {counts[1]} sent, {counts[2]} answered")
