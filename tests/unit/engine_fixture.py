@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from netd.model.errors import Unavailable
 from netd.model.event import Event
 from netd.model.network import DriverName, Network, NetworkSpec
 from netd.plan.facts import Facts
-from netd.plan.objects import render
+from netd.plan.objects import State, Sysctl, render
 from netd.plan.operations import Failure, Operation
 from netd.store.sqlite import SqliteStore
 
@@ -159,6 +159,7 @@ class Host:
         self.engine = await Engine.start(self.kernel, self.store, self.clock, self.settings)
         self._seen = []
         self._forgotten = 0
+        self._count_looks()
         self._tail = asyncio.create_task(self._follow(self.engine))
         return self.engine
 
@@ -249,6 +250,38 @@ class Host:
         """The kernel is as wanted, and has nothing that the store does not account for."""
         assert await self.engine.plan() == ()
         assert self.text() == await self.text_by_store()
+
+    def state(self) -> State:
+        """All that is in the kernel, whoever made it, with every attribute.
+
+        A parameter that nobody has set has the value 0 here, so those that have it are left out.
+        """
+        objects = self.kernel.simulation.objects
+        return {
+            key: obj
+            for key, obj in objects.items()
+            if not (isinstance(obj, Sysctl) and obj.value == "0")
+        }
+
+    async def quiet(self) -> None:
+        """Wait until the watch has heard of all that happened so far, and is done with it."""
+        await asyncio.sleep(0)  # the kernel's events are on their way
+        watch = self.engine._watch
+        async with asyncio.timeout(5):
+            while watch.waiting or watch._news.is_set() or self._looks:
+                await asyncio.sleep(0)
+
+    def _count_looks(self) -> None:
+        watch = self.engine._watch
+        attempt = watch._attempt
+
+        async def counted(work: Callable[[], Awaitable[None]]) -> None:
+            self._looks += 1
+            await attempt(work)
+            self._looks -= 1
+
+        self._looks = 0  # under way just now
+        watch._attempt = counted  # type: ignore[method-assign]
 
     # Events.
 

@@ -67,20 +67,21 @@ DAMAGES: dict[str, Damage] = {
 async def test_damage_is_planned_repaired_and_told(
     host: Host, web: Endpoint, damage: Damage
 ) -> None:
-    before = host.kernel.text()
+    before = host.state()
     damage(host.kernel.by_hand, sandbox_of(host, "web").key, web)
-    damaged = host.kernel.text()
+    damaged = host.state()
+    assert damaged != before
 
     planned = await host.engine.plan()
     assert planned
     assert all(operation.reason for operation in planned)
     assert host.engine.status().drift == len(planned)
-    assert host.kernel.text() == damaged  # a plan changes nothing
+    assert host.state() == damaged  # a plan changes nothing
 
     report = await host.engine.reconcile()
     assert planned[0] in report.applied
     assert (report.failed, report.swept) == ((), ())
-    assert host.kernel.text() == before
+    assert host.state() == before
     assert host.engine.status().drift == 0
     told = await host.happened("drift.repaired")
     assert planned[0].object in told.detail
