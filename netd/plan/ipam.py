@@ -139,6 +139,8 @@ class AddressPool:
 
     def _oldest(self, now_s: float) -> IPAddress | None:
         for address, returned in self._returned.items():
+            if address not in self._span:
+                continue  # it had been asked for
             # A clock that was set back must not lock an address away for good.
             age_s = now_s - returned.released_s
             return address if age_s >= self.quarantine_s or age_s < 0 else None
