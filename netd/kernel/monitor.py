@@ -5,7 +5,6 @@ kernel tells once (ENOBUFS); a look at everything then makes up for it.
 """
 
 import asyncio
-import ctypes
 import errno
 import logging
 import socket
@@ -14,6 +13,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Final
+
+from pyroute2.ext import bpf
+from pyroute2.ext.bpf import BPF
+from pyroute2.netlink import NETLINK_LISTEN_ALL_NSID, NETLINK_NETFILTER, rtnl
+from pyroute2.netlink.nfnetlink import NFNLGRP_NFTABLES
 
 from netd.engine.interfaces import Trigger
 from netd.kernel import uapi
@@ -24,34 +28,20 @@ from netd.kernel.uapi import I32, NETLINK_ROUTE, SO_RCVBUFFORCE, SOL_NETLINK
 
 log = logging.getLogger(__name__)
 
-# include/uapi/linux/netlink.h, rtnetlink.h, netfilter/nfnetlink.h
-NETLINK_NETFILTER = 12
-NETLINK_LISTEN_ALL_NSID = 8
-RTNLGRP_LINK = 1
-RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR = 5, 9
-RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE = 7, 11
-RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE = 8, 19
-RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF = 24, 25
-NFNLGRP_NFTABLES = 7
-
 RTNL_GROUPS: Final = (
-    RTNLGRP_LINK,
-    RTNLGRP_IPV4_IFADDR,
-    RTNLGRP_IPV6_IFADDR,
-    RTNLGRP_IPV4_ROUTE,
-    RTNLGRP_IPV6_ROUTE,
-    RTNLGRP_IPV4_RULE,
-    RTNLGRP_IPV6_RULE,
-    RTNLGRP_IPV4_NETCONF,
-    RTNLGRP_IPV6_NETCONF,
+    rtnl.RTNLGRP_LINK,
+    rtnl.RTNLGRP_IPV4_IFADDR,
+    rtnl.RTNLGRP_IPV6_IFADDR,
+    rtnl.RTNLGRP_IPV4_ROUTE,
+    rtnl.RTNLGRP_IPV6_ROUTE,
+    rtnl.RTNLGRP_IPV4_RULE,
+    rtnl.RTNLGRP_IPV6_RULE,
+    rtnl.RTNLGRP_IPV4_NETCONF,
+    rtnl.RTNLGRP_IPV6_NETCONF,
 )
 
-# include/uapi/linux/bpf_common.h, asm-generic/socket.h
-BPF_LD, BPF_JMP, BPF_RET = 0x00, 0x05, 0x06
-BPF_H, BPF_ABS, BPF_JEQ, BPF_K = 0x08, 0x20, 0x10, 0x00
-SO_ATTACH_FILTER = 26
+SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
 NLMSG_TYPE_OFFSET = 4
-_BPF: Final = struct.Struct("=HBBI")  # struct sock_filter
 
 BUFFER_BYTES: Final = 8 << 20
 DATAGRAM_BYTES: Final = 32 << 10  # a notification is smaller, save for hundreds of SR-IOV VFs
@@ -115,19 +105,17 @@ def only_deletions(listening: socket.socket) -> None:
     for them, the event loop would take the interpreter from the thread that does the attach.
     """
     passed = (uapi.RTM_DELLINK, uapi.RTM_DELADDR, uapi.RTM_DELROUTE, uapi.RTM_DELRULE)
-    # Classic BPF (linux/filter.h): load nlmsg_type, jump to the last line if it is passed.
-    program = _BPF.pack(BPF_LD | BPF_H | BPF_ABS, 0, 0, NLMSG_TYPE_OFFSET)
+    # Load nlmsg_type; jump to the last line if it is passed.
+    program = [[BPF.LD | BPF.H | BPF.ABS, 0, 0, NLMSG_TYPE_OFFSET]]
     for position, kind in enumerate(passed):
         # The load takes the bytes for big-endian; netlink has them in the host's order.
         value = int.from_bytes(kind.to_bytes(2, sys.byteorder), "big")
-        program += _BPF.pack(BPF_JMP | BPF_JEQ | BPF_K, len(passed) - position, 0, value)
-    program += _BPF.pack(BPF_RET | BPF_K, 0, 0, 0)
-    program += _BPF.pack(BPF_RET | BPF_K, 0, 0, 0xFFFFFFFF)
-    buffer = ctypes.create_string_buffer(program)
-    count = len(program) // _BPF.size
-    listening.setsockopt(
-        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", count, ctypes.addressof(buffer))
-    )
+        program.append([BPF.JMP | BPF.JEQ | BPF.K, len(passed) - position, 0, value])
+    program.append([BPF.RET | BPF.K, 0, 0, 0])
+    program.append([BPF.RET | BPF.K, 0, 0, 0xFFFFFFFF])
+    # The first points into the second, which must live until the kernel has copied it.
+    compiled, _instructions = bpf.compile(program)
+    listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, compiled)
 
 
 class _Reader:
