@@ -40,8 +40,8 @@ class LinuxKernel:
 
     The host's network is that of the thread that makes this object. A netlink write blocks
     its thread while others hold the kernel's network lock, so one thread makes all calls, in
-    the order they were made in. The removal of retired links, which takes tens of
-    milliseconds, has a thread of its own. With `docker_user_hook` it keeps rules in Docker's
+    the order they were made in. The removal of retired links and the search for UDP flows,
+    which take tens of milliseconds, have threads of their own. With `docker_user_hook` it keeps rules in Docker's
     chain of that name that accept netd's traffic. Raises OSError when a socket cannot be opened.
     """
 
@@ -59,11 +59,13 @@ class LinuxKernel:
         self._retired = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
         self._reaper = ThreadPoolExecutor(1, thread_name_prefix="reaper")
+        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flusher")
 
     def close(self) -> None:
         """Wait for what was begun and close all sockets. Kernel state stays as it is."""
         self._thread.shutdown()
         self._reaper.shutdown()
+        self._flusher.shutdown()
         self._rtnl.close()
         self._reaper_rtnl.close()
         self._nft.close()
@@ -113,7 +115,7 @@ class LinuxKernel:
         return self._ports.busy(ports)
 
     async def flush_conntrack(self, ports: Sequence[HeldPort]) -> int:
-        return await self._call(partial(flush_udp, ports))
+        return await self._call(partial(flush_udp, ports), self._flusher)
 
     def watch(self, notify: Callable[[Trigger], None]) -> Callable[[], None]:
         return self._monitor.start(notify)
