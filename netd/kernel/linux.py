@@ -41,8 +41,9 @@ class LinuxKernel:
     The host's network is that of the thread that makes this object. A netlink write blocks
     its thread while others hold the kernel's network lock, so one thread makes all calls, in
     the order they were made in. The removal of retired links and the search for UDP flows,
-    which take tens of milliseconds, have threads of their own. With `docker_user_hook` it keeps rules in Docker's
-    chain of that name that accept netd's traffic. Raises OSError when a socket cannot be opened.
+    which take tens of milliseconds, have threads of their own. With `docker_user_hook` it
+    keeps rules in Docker's chain of that name that accept netd's traffic. Raises OSError when
+    a socket cannot be opened.
     """
 
     def __init__(self, node: str, *, docker_user_hook: bool = False) -> None:
