@@ -10,6 +10,7 @@ from netd.plan.objects import (
     Redirect,
     Route,
     State,
+    Sysctl,
     Veth,
 )
 from netd.plan.operations import Operation
@@ -45,7 +46,7 @@ def diff(
 
     gone = {key for op in deletes for key in _taken_by(op)}
     creations = []
-    for want in sorted(desired.values(), key=lambda obj: (obj.rank, obj.key)):
+    for want in sorted(desired.values(), key=lambda obj: (*_order(obj), obj.key)):
         now = observed.get(want.key)
         if now is not None and not gone.isdisjoint((want.key, *_ground_of(want))):
             creations.append(Operation(verb="add", object=want, reason="went with another"))
@@ -81,7 +82,7 @@ def difference(want: Object, now: Object) -> str:
 
 def creation(objects: list[Object], reason: str) -> list[Operation]:
     """The operations that make `objects` where none of them exists yet."""
-    ordered = sorted(objects, key=lambda obj: obj.rank)
+    ordered = sorted(objects, key=_order)
     return [Operation(verb="add", object=obj, reason=reason) for obj in ordered]
 
 
@@ -94,6 +95,15 @@ def removal(objects: list[Object], reason: str) -> list[Operation]:
         for obj in ordered
         if not obj.permanent and not _dies_with(obj, links)
     ]
+
+
+def _order(obj: Object) -> tuple[int, bool]:
+    """What creations are sorted by: the rank, and forwarding after the other parameters.
+
+    As the host begins to forward, Linux drops the default routes of links whose accept_ra is
+    not yet 2: rt6_purge_dflt_routers() in net/ipv6/route.c.
+    """
+    return obj.rank, isinstance(obj, Sysctl) and obj.name.endswith("/forwarding")
 
 
 def _dies_with(obj: Object, links: Container[Key]) -> bool:
