@@ -1,10 +1,8 @@
 """The kernel of this host, as the engine sees it."""
 
-import asyncio
 import errno
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -29,6 +27,7 @@ from netd.model.errors import KernelFailure
 from netd.plan.facts import Facts
 from netd.plan.operations import Failure, Operation
 from netd.plan.ports import HeldPort
+from netd.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +57,15 @@ class LinuxKernel:
         self._ports = PortHolder()
         self._monitor = Monitor()
         self._retired = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kernel")
-        self._reaper = ThreadPoolExecutor(1, thread_name_prefix="reaper")
-        self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flusher")
+        self._thread = Worker("kernel")
+        self._reaper = Worker("reaper")
+        self._flusher = Worker("flusher")
 
     def close(self) -> None:
         """Wait for what was begun and close all sockets. Kernel state stays as it is."""
-        self._thread.shutdown()
-        self._reaper.shutdown()
-        self._flusher.shutdown()
+        self._thread.close()
+        self._reaper.close()
+        self._flusher.close()
         self._rtnl.close()
         self._reaper_rtnl.close()
         self._nft.close()
@@ -121,10 +120,9 @@ class LinuxKernel:
     def watch(self, notify: Callable[[Trigger], None]) -> Callable[[], None]:
         return self._monitor.start(notify)
 
-    async def _call(self, work: Callable[[], T], thread: ThreadPoolExecutor | None = None) -> T:
-        loop = asyncio.get_running_loop()
+    async def _call(self, work: Callable[[], T], thread: Worker | None = None) -> T:
         try:
-            return await loop.run_in_executor(thread or self._thread, work)
+            return await (thread or self._thread).call(work)
         except OSError as error:
             raise KernelFailure(f"the kernel refused: {error.strerror or error}") from error
 

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -11,6 +10,7 @@ from typing import Final, TypeVar
 from netd.engine.interfaces import Change, Snapshot
 from netd.model.errors import NetdError, Unavailable
 from netd.store.database import Database, Statement, statements
+from netd.worker import Worker
 
 IDLE_S: Final = 0.5  # a checkpoint waits for a pause this long between commits ...
 LOG_COMMITS_MAX: Final = 4_000  # ... but not for ever: the log grows by some 8 KiB a commit
@@ -36,7 +36,7 @@ class SqliteStore:
     that come while the thread is busy wait, and then share one transaction.
     """
 
-    def __init__(self, database: Database, worker: ThreadPoolExecutor) -> None:
+    def __init__(self, database: Database, worker: Worker) -> None:
         self._database = database
         self._worker = worker
         self._waiting: list[_Waiting] = []
@@ -52,11 +52,11 @@ class SqliteStore:
         Raises `Unavailable` when another netd uses it, a newer one has written it, or the
         database is damaged or cannot be written.
         """
-        worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="netd-store")
+        worker = Worker("store")
         try:
-            database = await asyncio.get_running_loop().run_in_executor(worker, Database, directory)
+            database = await worker.call(partial(Database, directory))
         except BaseException:
-            worker.shutdown(wait=False)
+            worker.close()
             raise
         return cls(database, worker)
 
@@ -88,16 +88,15 @@ class SqliteStore:
         if self._idle is not None:
             self._idle.cancel()
         await self._call(self._database.close)
-        self._worker.shutdown(wait=True)
+        self._worker.close()
 
     def _start(self) -> None:
         """Hand all that waits to the worker thread."""
         batch, self._waiting = self._waiting, []
         if self._idle is not None:
             self._idle.cancel()
-        self._running = asyncio.get_running_loop().run_in_executor(
-            self._worker, self._write, batch, self._logged >= LOG_COMMITS_MAX
-        )
+        work = partial(self._write, batch, self._logged >= LOG_COMMITS_MAX)
+        self._running = self._worker.call(work)
         self._running.add_done_callback(partial(self._settle, batch))
 
     def _write(self, batch: list[_Waiting], checkpoint_first: bool) -> list[NetdError | None]:
@@ -130,7 +129,7 @@ class SqliteStore:
     def _rest(self) -> None:
         """Nothing was committed for a while: bring the log into the database file."""
         self._logged = 0
-        self._worker.submit(self._checkpoint)
+        self._worker.call(self._checkpoint)
 
     def _checkpoint(self) -> None:
         """On the worker thread. What cannot be moved stays in the log, so nothing is lost."""
@@ -144,4 +143,4 @@ class SqliteStore:
             raise Unavailable("the store is closed: netd is stopping")
 
     async def _call(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._worker, work)
+        return await self._worker.call(work)
