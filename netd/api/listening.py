@@ -14,7 +14,7 @@ from netd.model.errors import Conflict, Unavailable
 
 log = logging.getLogger(__name__)
 
-_BACKLOG: Final = 512
+BACKLOG: Final = 512
 _PATH_BYTES_MAX: Final = 107  # sun_path without its final NUL, include/uapi/linux/un.h
 
 # include/uapi/linux/posix_acl_xattr.h and posix_acl.h
@@ -60,7 +60,7 @@ def listen(path: Path, authority: Authority, mode: int) -> Listener:
         if authority.admin_gid is not None:
             os.chown(path, -1, authority.admin_gid)
         _grant(path, authority, mode)
-        sock.listen(_BACKLOG)
+        sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
         os.close(lock)
@@ -84,7 +84,7 @@ def _make_folder(folder: Path) -> None:
 def _lock(path: Path) -> int:
     """Lock `<path>.lock`. The file stays: to remove a lock file is to race for it."""
     try:
-        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise Unavailable(f"cannot lock {path}: {error.strerror}") from error
     try:

@@ -13,7 +13,7 @@ from netd.api.call import Backend
 from netd.api.connection import ConnectionServer
 from netd.api.dispatch import Dispatcher
 from netd.api.limits import Limits
-from netd.api.listening import Listener, listen
+from netd.api.listening import BACKLOG, Listener, listen
 from netd.api.metrics import Metrics
 from netd.api.openapi import document
 from netd.api.routes import ROUTES
@@ -64,7 +64,8 @@ class ApiServer:
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=self._limits.grace_s)
         await self._runner.setup()
-        await web.SockSite(self._runner, sock).start()
+        # Listens once more, with the length of the queue that is given here.
+        await web.SockSite(self._runner, sock, backlog=BACKLOG).start()
         log.info("the API answers on %s", sock.getsockname())
 
     async def stop(self) -> None:

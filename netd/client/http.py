@@ -6,6 +6,7 @@ Made by hand because http.client takes longer to import than a call takes to ans
 from __future__ import annotations
 
 import socket
+import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,8 +143,14 @@ class Connection:
     def _connect(self) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.settimeout(self.timeout_s)
+            # A socket with Python's timeout does not wait for room in the daemon's queue.
+            deadline = struct.pack("ll", int(self.timeout_s), int(self.timeout_s % 1 * 1_000_000))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, deadline)
             sock.connect(self.path)
+            sock.settimeout(self.timeout_s)
+        except BlockingIOError:
+            sock.close()
+            raise TimeoutError("the daemon takes no connections") from None
         except BaseException:
             sock.close()
             raise

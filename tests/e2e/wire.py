@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -57,8 +58,12 @@ def request(
 
 def connect(path: str, timeout_s: float = DEADLINE_S) -> socket.socket:
     connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(timeout_s)
+    # A socket with Python's timeout does not wait for room in the daemon's queue.
+    connection.setsockopt(
+        socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(timeout_s), 0)
+    )
     connection.connect(path)
+    connection.settimeout(timeout_s)
     return connection
 
 
