@@ -264,6 +264,20 @@ async def test_an_address_comes_back_with_its_name(host: Host) -> None:
     assert again.id != first.id
 
 
+async def test_the_store_remembers_only_who_had_an_address_last(host: Host) -> None:
+    await host.network("blue", subnets=("10.20.0.0/24",))
+    endpoint = await host.attach("blue", "web")
+    assert (await host.store.load()).leases == ()
+    await host.engine.detach(endpoint.id)
+    lease, *others = (await host.store.load()).leases
+    assert (lease.address, lease.name, others) == ("10.20.0.2", "web", [])
+    await host.attach("blue", "web")
+    assert (await host.store.load()).leases == ()
+    await host.engine.detach_container("web")
+    await host.engine.delete_network("blue")
+    assert (await host.store.load()).leases == ()
+
+
 async def test_quarantine_then_the_longest_unused(host: Host) -> None:
     await host.network("blue", subnets=("10.20.0.0/29",))  # .2 to .6
     endpoints = [await host.attach("blue", f"c{number}") for number in range(5)]
