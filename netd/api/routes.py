@@ -84,6 +84,7 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         query=EndpointFilter,
         answer=tuple[Endpoint, ...],
         statuses={200: "The endpoints"},
+        errors=(NotFound,),
     ),
     Route(
         method="GET",
