@@ -264,12 +264,17 @@ class Host:
         }
 
     async def quiet(self) -> None:
-        """Wait until the watch has heard of all that happened so far, and is done with it."""
+        """Wait until the watch has heard of all that happened so far, and is done with it.
+
+        Raises `Crash` when the daemon died of that.
+        """
         await asyncio.sleep(0)  # the kernel's events are on their way
         watch = self.engine._watch
         async with asyncio.timeout(5):
             while watch.waiting or watch._news.is_set() or self._looks:
                 await asyncio.sleep(0)
+                if self._died:
+                    raise Crash("while it looked")
 
     def _count_looks(self) -> None:
         watch = self.engine._watch
@@ -277,10 +282,16 @@ class Host:
 
         async def counted(work: Callable[[], Awaitable[None]]) -> None:
             self._looks += 1
-            await attempt(work)
-            self._looks -= 1
+            try:
+                await attempt(work)
+            except Crash:
+                self._died = True
+                raise
+            finally:
+                self._looks -= 1
 
         self._looks = 0  # under way just now
+        self._died = False
         watch._attempt = counted  # type: ignore[method-assign]
 
     # Events.

@@ -5,6 +5,7 @@ import errno
 import shutil
 import tempfile
 from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -62,7 +63,6 @@ class Life(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.host = Host(self.folder / "state")
         self.host.settings = replace(SETTINGS, quarantine_s=5.0)
-        self.crash_in = 0
         self.run(self.host.start())
 
     def teardown(self) -> None:
@@ -81,12 +81,13 @@ class Life(RuleBasedStateMachine):
 
         async def lived() -> None:
             try:
-                await work
-            except NetdError:
-                return
+                with suppress(NetdError):
+                    await work
+                await self.host.quiet()
             except Crash:
                 await self.host.killed()
                 await self.host.start()
+                await self.host.quiet()
 
         self.run(lived())
 
@@ -154,6 +155,7 @@ class Life(RuleBasedStateMachine):
                 return_exceptions=True,
             )
 
+        # A death in one of them would leave the others alive.
         if not self.host.kernel.faults.pending:
             self.attempt(both())
 
@@ -202,12 +204,12 @@ class Life(RuleBasedStateMachine):
     def restart(self) -> None:
         self.host.kernel.faults.clear()
         self.host.store.full = False
-        self.run(self.host.restart())
+        self.attempt(self.host.restart())
 
     @rule()
     def kill(self) -> None:
         self.run(self.host.killed())
-        self.run(self.host.start())
+        self.attempt(self.host.start())
 
     @rule()
     def come_right(self) -> None:
@@ -217,6 +219,7 @@ class Life(RuleBasedStateMachine):
         host.store.full = False
 
         async def passed() -> None:
+            await host.quiet()
             report = await host.engine.reconcile()
             assert report.failed == ()
             await host.check()
