@@ -54,13 +54,14 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     """Something changed in the kernel; a reason to look, never a fact to rely on.
 
-    `kind` is what changed; `name` the link's name, the address or the route's destination;
+    `kind` is what changed; `name` the link's name (of a shaping the link it is on), the
+    address or the route's destination;
     `host` is False for an event of another namespace, which `nsid` then identifies as
     `Observation.nsids` does; `lost` says that events were lost.
     `master` and `up` are set for links only.
     """
 
-    kind: Literal["link", "address", "route", "rule", "sysctl", "ruleset", "lost"]
+    kind: Literal["link", "address", "route", "rule", "shaping", "sysctl", "ruleset", "lost"]
     verb: Literal["new", "delete"]
     name: str = ""
     host: bool = True

@@ -143,7 +143,7 @@ class Reconciler:
         # What intent wants now, not when the look began: deletions came in meanwhile.
         wanted = self._wanted(sandboxes, without=seen.missing, but_not_of=set(dead))
         blocked = [wanted[key] for key in seen.foreign if key in wanted]
-        in_the_way = {obj.key for obj in blocked}
+        in_the_way = _unattainable(blocked, wanted, seen.state)
         operations = [
             op
             for op in diff(wanted, seen.state)
@@ -240,6 +240,19 @@ def _has_host_link(record: EndpointRecord, seen: Observation) -> bool:
 def _reaches_beyond(op: Operation, sandboxes: Collection[str]) -> bool:
     obj = op.object
     return op.verb == "add" and isinstance(obj, Veth) and obj.peer_ns not in sandboxes
+
+
+def _unattainable(blocked: Iterable[Object], wanted: State, state: State) -> set[Key]:
+    """What cannot be made: what is blocked, and the other ends of veths that need it."""
+    keys = {obj.key for obj in blocked}
+    if not keys:
+        return keys
+    missing = [obj for key, obj in wanted.items() if isinstance(obj, Veth) and key not in state]
+    return keys | {
+        (veth.peer_ns, "link", veth.peer_name)
+        for veth in missing
+        if not keys.isdisjoint(_rests_on(veth))
+    }
 
 
 def _rests_on(obj: Object) -> set[Key]:

@@ -137,6 +137,9 @@ class Watch:
                 return set() if owner is None else {owner}
             case "route" | "rule" if trigger.verb == "delete":
                 return {HOST_OWNER} if trigger.host else self._endpoints_at(trigger.nsid)
+            case "shaping" if trigger.verb == "delete":
+                keys = ((HOST, kind, trigger.name) for kind in ("shaper", "redirect"))
+                return {desired.state[key].owner for key in keys if key in desired.state}
             case "sysctl" | "ruleset":
                 return {HOST_OWNER} if desired.of(HOST_OWNER) else set()
             case _:

@@ -39,6 +39,7 @@ RTNL_GROUPS: Final = (
     rtnl.RTNLGRP_IPV4_NETCONF,
     rtnl.RTNLGRP_IPV6_NETCONF,
 )
+HOST_GROUPS: Final = (*RTNL_GROUPS, rtnl.RTNLGRP_TC)
 
 SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
 NLMSG_TYPE_OFFSET = 4
@@ -78,7 +79,7 @@ class Monitor:
             containers.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
             only_deletions(containers)
             sources = [
-                (self._listen(stack, NETLINK_ROUTE, RTNL_GROUPS), rtnl.triggers),
+                (self._listen(stack, NETLINK_ROUTE, HOST_GROUPS), rtnl.triggers),
                 (containers, rtnl.triggers_of_containers),
                 (self._listen(stack, NETLINK_NETFILTER, (NFNLGRP_NFTABLES,)), ruleset.triggers),
             ]

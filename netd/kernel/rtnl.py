@@ -144,6 +144,8 @@ class RtnlApplier:
 
     def _change(self, operation: Operation) -> None:
         match operation.object:
+            case Loopback() as link:
+                self._channel(link.ns).stage(operation, encode.set_link(link))
             case Link() as link:
                 self._change_link(operation, link)
             case Address() as address:

@@ -17,6 +17,8 @@ from netd.kernel.uapi import I32, IFINFOMSG, NLMSGHDR, U32
 HOST_NSID: Final = -1
 
 # include/uapi/linux/rtnetlink.h, netconf.h
+RTM_DELQDISC, RTM_DELTFILTER = 37, 45
+_TCM_IFINDEX_OFFSET = 4  # of tcm_ifindex in struct tcmsg
 RTM_NEWNETCONF = 80
 NETCONFA_IFINDEX, NETCONFA_FORWARDING, NETCONFA_RP_FILTER = 1, 2, 3
 NETCONFA_IFINDEX_ALL = -1
@@ -42,7 +44,7 @@ class _Event(NamedTuple):
 
 
 class RtnlEvents:
-    """Reads notifications of links, addresses, routes, rules and settings of all links.
+    """Reads notifications of links, addresses, routes, rules, shaping and settings of all links.
 
     Remembers the names of the host's links, to tell a link's master by name.
     """
@@ -129,6 +131,10 @@ class RtnlEvents:
     def _rule(self, event: _Event) -> Trigger:
         return _trigger("rule", event, decode_rule(event.data, event.start, event.end).source or "")
 
+    def _shaping(self, event: _Event) -> Trigger:
+        (index,) = I32.unpack_from(event.data, event.start + _TCM_IFINDEX_OFFSET)
+        return _trigger("shaping", event, self._name(index))
+
     def _devconf(self, event: _Event) -> Trigger | None:
         # Each link tells of its own settings, a new one of all; netd sets those for all links.
         found = attributes(event.data, event.start + NETCONFMSG_SIZE, event.end)
@@ -143,7 +149,7 @@ class RtnlEvents:
 
 
 def _trigger(
-    kind: Literal["address", "route", "rule", "sysctl"], event: _Event, name: str
+    kind: Literal["address", "route", "rule", "shaping", "sysctl"], event: _Event, name: str
 ) -> Trigger:
     host = event.nsid == HOST_NSID
     return Trigger(kind=kind, verb=event.verb, name=name, host=host, nsid=event.nsid)
@@ -164,4 +170,6 @@ _HOST_READERS: Final[dict[int, tuple[_Verb, _Reader]]] = {
     uapi.RTM_NEWROUTE: ("new", RtnlEvents._route),
     uapi.RTM_NEWRULE: ("new", RtnlEvents._rule),
     RTM_NEWNETCONF: ("new", RtnlEvents._devconf),
+    RTM_DELQDISC: ("delete", RtnlEvents._shaping),
+    RTM_DELTFILTER: ("delete", RtnlEvents._shaping),
 }

@@ -16,10 +16,12 @@ from netd.plan.objects import (
     Loopback,
     Macvlan,
     Object,
+    Redirect,
     Route,
     Rule,
     Ruleset,
     SetElement,
+    Shaper,
     Sysctl,
     Veth,
     VethPeer,
@@ -69,6 +71,8 @@ def trigger_of(verb: Literal["new", "delete"], obj: Object, nsid: int) -> Trigge
             return Trigger(kind="route", verb=verb, name=obj.destination, host=host, nsid=nsid)
         case Rule():
             return Trigger(kind="rule", verb=verb, name=obj.source, host=host, nsid=nsid)
+        case Shaper() | Redirect():
+            return Trigger(kind="shaping", verb=verb, name=obj.link, host=host, nsid=nsid)
         case Sysctl() if obj.name.rpartition("/")[2] in _NOTIFIED:
             return Trigger(kind="sysctl", verb=verb, name=obj.name, host=host, nsid=nsid)
         case Ruleset() | SetElement():

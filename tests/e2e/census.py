@@ -81,7 +81,9 @@ def _link_lines(space: Namespace, link: dict[str, Any]) -> Iterator[str]:
         if not (made_up and address["scope"] == "link"):
             yield f"address {address['local']}/{address['prefixlen']} dev {link['ifname']}"
     if "netd:" in link.get("ifalias", ""):
-        (filters,) = _answers(space, f"tc -j filter show dev {link['ifname']} ingress")
+        # The link may be gone by now.
+        shown = f"tc -j filter show dev {link['ifname']} ingress 2>/dev/null || true"
+        (filters,) = _answers(space, shown)
         for found in filters:
             for action in found.get("options", {}).get("actions", ()):
                 yield f"redirect dev {link['ifname']} to {action.get('to_dev')}"

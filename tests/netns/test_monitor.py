@@ -140,6 +140,16 @@ async def test_addresses_routes_and_rules_of_the_host(watched: Watched) -> None:
         assert ("route", "10.77.0.1/32") not in reported, "local routes are the kernel's own"
 
 
+@pytest.mark.parametrize("command", ["qdisc del dev nv1 ingress", "filter del dev nv1 ingress"])
+async def test_shaping_that_is_taken_away(watched: Watched, command: str) -> None:
+    run("ip", "link", "add", "nv1", "up", "type", "ifb")
+    run("tc", "qdisc", "add", "dev", "nv1", "ingress")
+    run(*"tc filter add dev nv1 ingress u32 match u32 0 0 flowid 1:1".split())
+    assert "shaping" not in {trigger.kind for trigger in await watched.fence()}
+    run("tc", *command.split())
+    assert "nv1" in {trigger.name for trigger in await watched.fence() if trigger.kind == "shaping"}
+
+
 @pytest.mark.parametrize(
     "name",
     ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding", "net/ipv4/conf/all/rp_filter"],
