@@ -8,26 +8,24 @@ not know; the next start removes them. Where there would be no such tag, inside 
 note in the store leads there.
 """
 
-import ipaddress
 import logging
 
 from msgspec.structs import replace
 
-from netd.engine.allocation import Allocation, give_back, leases_of
+from netd.engine.allocation import give_back, leases_of
+from netd.engine.composing import Composer, leads_outside
+from netd.engine.containers import Containers, check_same
 from netd.engine.failures import explain
 from netd.engine.intent import ports_of
 from netd.engine.interfaces import Change
 from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
-from netd.engine.requests import check_attach, name_of
-from netd.model.endpoint import AttachRequest, Dns, Endpoint, EndpointPatch, EndpointRecord, Sandbox
-from netd.model.errors import Conflict, Exhausted, Invalid, KernelFailure, Unavailable
+from netd.engine.requests import check_attach
+from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch, EndpointRecord, Sandbox
+from netd.model.errors import Exhausted, KernelFailure, Unavailable
 from netd.model.network import Network
-from netd.plan.addresses import DERIVED_MACS, derive_mac, parse_mac
 from netd.plan.bridge import PORTS_MAX
-from netd.plan.compile import driver_of
 from netd.plan.diff import creation, diff, removal
-from netd.plan.host import node_addresses
 from netd.plan.objects import HOST, Ifb, Macvlan, Object, Route, Rule, Veth, state_of
 from netd.plan.operations import Failure, Operation
 
@@ -38,6 +36,8 @@ class Endpoints:
     def __init__(self, parts: Parts, publishing: Publishing) -> None:
         self._parts = parts
         self._publishing = publishing
+        self._containers = Containers(parts)
+        self._composer = Composer(parts)
 
     async def attach(self, ref: str, request: AttachRequest) -> tuple[Endpoint, bool]:
         """Attach a container to a network: (endpoint, whether it is new).
@@ -51,15 +51,16 @@ class Endpoints:
         async with parts.locks.hold(request.container_id):
             # Looked up again: it may have been deleted while this call waited for the lock.
             network = parts.intent.network(ref)
-            sandbox, links = await self._enter(network, request)
+            sandbox, links = await self._containers.enter(network, request)
             key = (request.container_id, network.id, request.ifname)
             existing = parts.intent.by_key(key)
             if existing is not None:
-                if not await self._is_stale(existing, sandbox):
-                    return self._same(existing, request, sandbox), False
+                if not await self._containers.is_stale(existing, sandbox):
+                    check_same(existing, request, sandbox)
+                    return existing.endpoint, False
                 await self._detach(existing, "its network namespace is gone", "endpoint.swept")
             if sandbox is not None and request.ifname in links:
-                await self._free_ifname(network, request)
+                await self._containers.free_ifname(network, request)
             if parts.intent.count_on(network.id) + parts.reaper.waiting >= PORTS_MAX:
                 await parts.reaper.remove_now()  # a retired link is a port of its bridge still
             endpoint = await self._attach_new(parts.intent.network(network.id), request, sandbox)
@@ -75,9 +76,9 @@ class Endpoints:
                 f"network {network.name!r} has {PORTS_MAX} endpoints, the most ports a Linux "
                 "bridge can have; attach to another network"
             )
-        allocation = self._allocate(network, request, endpoint_id)
+        allocation = self._composer.allocate(network, request, endpoint_id)
         try:
-            record = self._compose(network, request, sandbox, endpoint_id, allocation)
+            record = self._composer.compose(network, request, sandbox, endpoint_id, allocation)
             self._publishing.claim(record, network)
         except Exception:
             allocation.cancel()
@@ -233,7 +234,7 @@ class Endpoints:
                 other.endpoint.id != record.endpoint.id
                 and other.sandbox == record.sandbox
                 and other.request.default_route is None
-                and _leads_outside(intent.network(other.endpoint.network_id))
+                and leads_outside(intent.network(other.endpoint.network_id))
             ):
                 return (replace(other, endpoint=replace(other.endpoint, default_route=True)),)
         return ()
@@ -253,154 +254,6 @@ class Endpoints:
             self._parts.intent.add_endpoint(heir)
             operations += diff(state_of(desired.of(heir.endpoint.id)), before)
         return operations
-
-    async def _enter(
-        self, network: Network, request: AttachRequest
-    ) -> tuple[Sandbox | None, frozenset[str]]:
-        """The namespace asked for, checked against what the driver needs, and its links."""
-        if request.netns is None and request.pid is None:
-            return None, frozenset()
-        kernel = self._parts.kernel
-        sandbox, links = await kernel.enter(path=request.netns, pid=request.pid)
-        field = "netns" if request.pid is None else "pid"
-        is_host = sandbox.inode == kernel.own_sandbox_inode()
-        if network.driver == "host":
-            if not is_host:
-                raise Invalid(
-                    f"{sandbox.path} is not the host's network namespace, which a host network "
-                    "needs",
-                    field=field,
-                )
-            return sandbox, frozenset()
-        if is_host:
-            raise Invalid(
-                f"{sandbox.path} is the host's own network namespace; only a host network takes it",
-                field=field,
-            )
-        return sandbox, links if network.driver != "none" else frozenset()
-
-    async def _is_stale(self, record: EndpointRecord, sandbox: Sandbox | None) -> bool:
-        """Whether the endpoint of this key belongs to an earlier life of the container."""
-        if record.sandbox is None or sandbox is None:
-            return False
-        if (record.sandbox.inode, record.sandbox.cookie) == (sandbox.inode, sandbox.cookie):
-            return False
-        return not await self._parts.kernel.alive(record.sandbox)
-
-    def _same(
-        self, record: EndpointRecord, request: AttachRequest, sandbox: Sandbox | None
-    ) -> Endpoint:
-        first = record.request
-        for field in first.__struct_fields__:
-            if field not in ("netns", "pid") and getattr(first, field) != getattr(request, field):
-                raise Conflict(
-                    f"container {request.container_id!r} is attached to network "
-                    f"{record.endpoint.network!r} as {request.ifname!r} with another {field} "
-                    f"(endpoint {record.endpoint.id}); detach it first, or update it",
-                    field=field,
-                )
-        if (
-            sandbox is not None
-            and record.sandbox is not None
-            and (sandbox.inode != record.sandbox.inode)
-        ):
-            raise Conflict(
-                f"container {request.container_id!r} is attached to network "
-                f"{record.endpoint.network!r} in another namespace, {record.sandbox.path} "
-                f"(endpoint {record.endpoint.id}); detach it first",
-                field="netns" if request.pid is None else "pid",
-            )
-        return record.endpoint
-
-    async def _free_ifname(self, network: Network, request: AttachRequest) -> None:
-        """Make sure that the interface name is free: it may be on a link being removed."""
-        await self._parts.reaper.remove_now()
-        _, links = await self._enter(network, request)
-        if request.ifname in links:
-            raise Conflict(
-                f"the container has an interface {request.ifname!r} already; choose another ifname",
-                field="ifname",
-            )
-
-    def _allocate(self, network: Network, request: AttachRequest, endpoint_id: str) -> Allocation:
-        return Allocation.take(
-            network.id,
-            self._parts.intent.pools[network.id],
-            asked=request.addresses,
-            name=name_of(request) or request.container_id,
-            endpoint_id=endpoint_id,
-            now_s=self._parts.clock.wall_s(),
-        )
-
-    def _compose(
-        self,
-        network: Network,
-        request: AttachRequest,
-        sandbox: Sandbox | None,
-        endpoint_id: str,
-        allocation: Allocation,
-    ) -> EndpointRecord:
-        parts = self._parts
-        addresses = allocation.addresses
-        if network.driver == "host":
-            addresses = node_addresses(parts.facts)
-        endpoint = Endpoint(
-            id=endpoint_id,
-            network=network.name,
-            network_id=network.id,
-            container_id=request.container_id,
-            name=name_of(request),
-            node=parts.settings.node,
-            ifname="" if network.driver in ("host", "none") else request.ifname,
-            host_ifname=driver_of(network.driver).host_ifname(network, endpoint_id),
-            mac=self._mac(network, request, allocation.addresses),
-            mtu=network.mtu,
-            addresses=addresses,
-            gateways=network.gateways,
-            dns=Dns(search=(f"{network.name}.{parts.settings.zone}",)),
-            ports=request.ports,
-            aliases=request.aliases,
-            labels=request.labels,
-            bandwidth=request.bandwidth,
-            default_route=self._default_route(network, request, sandbox),
-            netns=sandbox.path if sandbox else "",
-            created_at=parts.now(),
-        )
-        return EndpointRecord(endpoint=endpoint, request=request, sandbox=sandbox)
-
-    def _mac(self, network: Network, request: AttachRequest, addresses: tuple[str, ...]) -> str:
-        if network.driver not in ("bridge", "macvlan"):
-            return ""
-        derived = derive_mac(network.name, ipaddress.ip_interface(addresses[0]).ip)
-        mac = derived if request.mac is None else parse_mac(request.mac, "mac")
-        if mac == derived:
-            return mac
-        if mac.startswith(DERIVED_MACS):
-            raise Conflict(
-                f"{mac}: netd derives addresses that begin with {DERIVED_MACS} for gateways and "
-                f"endpoints; the one for this endpoint is {derived}, any other begins otherwise",
-                field="mac",
-            )
-        for other in self._parts.intent.of_network(network.id):
-            if other.endpoint.mac == mac:
-                raise Conflict(f"{mac} is the MAC of endpoint {other.endpoint.id}", field="mac")
-        return mac
-
-    def _default_route(
-        self, network: Network, request: AttachRequest, sandbox: Sandbox | None
-    ) -> bool:
-        if sandbox is None or not _leads_outside(network) or request.default_route is False:
-            return False
-        for other in self._parts.intent.of_sandbox(sandbox.key):
-            if other.endpoint.default_route:
-                if request.default_route:
-                    raise Conflict(
-                        f"the container has its default route by network "
-                        f"{other.endpoint.network!r}; detach that first",
-                        field="default_route",
-                    )
-                return False
-        return True
 
     async def _apply(self, operations: list[Operation], record: EndpointRecord) -> list[Failure]:
         if not operations:
@@ -438,10 +291,6 @@ def _note(record: EndpointRecord, objects: list[Object]) -> tuple[EndpointRecord
     """
     lingering = any(isinstance(obj, Macvlan | Rule) and obj.ns != HOST for obj in objects)
     return (replace(record, unfinished=True),) if lingering else ()
-
-
-def _leads_outside(network: Network) -> bool:
-    return bool(network.gateways) and not network.internal
 
 
 def _retiring(operation: Operation) -> Operation:

@@ -1,0 +1,75 @@
+"""The container that an attach is for: its namespace, and what netd knows of it already."""
+
+from netd.engine.parts import Parts
+from netd.model.endpoint import AttachRequest, EndpointRecord, Sandbox
+from netd.model.errors import Conflict, Invalid
+from netd.model.network import Network
+
+
+class Containers:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def enter(
+        self, network: Network, request: AttachRequest
+    ) -> tuple[Sandbox | None, frozenset[str]]:
+        """The namespace asked for, checked against what the driver needs, and its links."""
+        if request.netns is None and request.pid is None:
+            return None, frozenset()
+        kernel = self._parts.kernel
+        sandbox, links = await kernel.enter(path=request.netns, pid=request.pid)
+        field = "netns" if request.pid is None else "pid"
+        is_host = sandbox.inode == kernel.own_sandbox_inode()
+        if network.driver == "host":
+            if not is_host:
+                raise Invalid(
+                    f"{sandbox.path} is not the host's network namespace, which a host network "
+                    "needs",
+                    field=field,
+                )
+            return sandbox, frozenset()
+        if is_host:
+            raise Invalid(
+                f"{sandbox.path} is the host's own network namespace; only a host network takes it",
+                field=field,
+            )
+        return sandbox, links if network.driver != "none" else frozenset()
+
+    async def free_ifname(self, network: Network, request: AttachRequest) -> None:
+        """Make sure that the interface name is free: it may be on a link being removed."""
+        await self._parts.reaper.remove_now()
+        _, links = await self.enter(network, request)
+        if request.ifname in links:
+            raise Conflict(
+                f"the container has an interface {request.ifname!r} already; choose another ifname",
+                field="ifname",
+            )
+
+    async def is_stale(self, record: EndpointRecord, sandbox: Sandbox | None) -> bool:
+        """Whether the endpoint of this key belongs to an earlier life of the container."""
+        if record.sandbox is None or sandbox is None:
+            return False
+        if (record.sandbox.inode, record.sandbox.cookie) == (sandbox.inode, sandbox.cookie):
+            return False
+        return not await self._parts.kernel.alive(record.sandbox)
+
+
+def check_same(record: EndpointRecord, request: AttachRequest, sandbox: Sandbox | None) -> None:
+    """Raise `Conflict` unless the request asks for what the endpoint of its key is."""
+    first = record.request
+    for field in first.__struct_fields__:
+        if field not in ("netns", "pid") and getattr(first, field) != getattr(request, field):
+            raise Conflict(
+                f"container {request.container_id!r} is attached to network "
+                f"{record.endpoint.network!r} as {request.ifname!r} with another {field} "
+                f"(endpoint {record.endpoint.id}); detach it first, or update it",
+                field=field,
+            )
+    known = record.sandbox
+    if sandbox and known and (sandbox.inode, sandbox.cookie) != (known.inode, known.cookie):
+        raise Conflict(
+            f"container {request.container_id!r} is attached to network "
+            f"{record.endpoint.network!r} in another namespace, {known.path} "
+            f"(endpoint {record.endpoint.id}); detach it first",
+            field="netns" if request.pid is None else "pid",
+        )
