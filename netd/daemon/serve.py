@@ -44,7 +44,7 @@ class Daemon:
         manager: ServiceManager,
         sockets: Sequence[socket.socket] = (),
     ) -> None:
-        self._config = config
+        self._config = self._started_with = config
         self._reload = reload
         self._manager = manager
         self._sockets = sockets
@@ -113,7 +113,8 @@ class Daemon:
             self._manager.ready(_summary(engine))
 
     def _take_over(self, new: Config, engine: Engine) -> None:
-        applied, needs_restart = changes(self._config, new)
+        applied, _ = changes(self._config, new)
+        _, needs_restart = changes(self._started_with, new)
         logs.configure(new.log.level, new.log.format)
         engine.configure(engine_settings(new))
         engine.config_error = ""

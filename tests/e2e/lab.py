@@ -71,12 +71,12 @@ class Namespace:
         done = subprocess.run(self.wrap(*command), capture_output=True, timeout=20, check=False)
         return done.returncode == 0
 
-    def start(self, stack: ExitStack, *command: str) -> "subprocess.Popen[str]":
-        """Start a program inside that ends with the test."""
+    def start(self, stack: ExitStack, *command: str, talk: bool = False) -> "subprocess.Popen[str]":
+        """Start a program inside that ends with the test; with `talk` its input is a pipe."""
         process = subprocess.Popen(
             self.wrap(*command),
             stdout=subprocess.PIPE,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if talk else subprocess.DEVNULL,
             text=True,
             preexec_fn=die_with_parent,
         )
@@ -112,6 +112,7 @@ class Host(Namespace):
         self.socket = str(folder / "netd.sock")
         self.log = folder / "netd.log"
         self.outside = Namespace(stack, loopback=True)
+        self.around: tuple[str, ...] = ()  # the command that the daemon is run by
         self._stack = stack
         self._daemon: Process | None = None
         self._add_uplink()
@@ -146,7 +147,7 @@ class Host(Namespace):
     def _spawn(self, arguments: list[str], environment: dict[str, str]) -> Process:
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                self.wrap(sys.executable, "-m", "netd.daemon.main", *arguments),
+                self.wrap(*self.around, sys.executable, "-m", "netd.daemon.main", *arguments),
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **environment},
