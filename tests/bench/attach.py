@@ -127,10 +127,10 @@ def main() -> int:
         for space in others:
             netd.detach(space)
         best = _peers(options, host, stack, spaces, row)
-        print()
-        print(f"- netd at {options.existing} endpoints / at none: {full[0].p50_ms / empty[0].p50_ms:.2f}")
+        growth = full[0].p50_ms / empty[0].p50_ms
+        print(f"\n- netd's attach beside {options.existing} endpoints / beside none: {growth:.2f}")
         print(f"- 32 published ports add {with_ports - plain:.2f} ms to an attach")
-        print(f"- steady churn beside {options.existing} endpoints: {churn:.0f} attach+detach a second")
+        print(f"- churn beside {options.existing}: {churn:.0f} attach+detach a second")
         if best:
             print(f"- the fastest peer's attach takes {best / empty[0].p50_ms:.1f} times netd's")
     return 0
@@ -167,6 +167,7 @@ def _peers(
     if program := netavark_program():
         other = Netavark(host, program)
         best.append(row(other.name + ", one at a time", timed(other, few, 1))[0].p50_ms)
+        row(other.name + ", 8 at a time", timed(other, few, 8))
     if not options.no_docker and Path("/usr/sbin/dockerd").exists():
         engine = DockerConnect(host, stack)
         attaches, detaches = [], []

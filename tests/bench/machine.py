@@ -17,7 +17,7 @@ def describe() -> str:
     )
     memory_gib = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     return (
-        f"{os.cpu_count()} × {model}, {memory_gib:.0f} GiB, Linux {platform.release()}, "
+        f"{os.cpu_count()} processors {model}, {memory_gib:.0f} GiB, Linux {platform.release()}, "
         f"Python {platform.python_version()}"
     )
 

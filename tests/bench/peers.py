@@ -132,15 +132,17 @@ class DockerConnect(Peer):
     def __init__(self, host: Host, stack: ExitStack) -> None:
         self._socket = host.folder / "docker.sock"
         self._docker("engine", host, stack)
-        self._container = self._call("run", "-d", "--network", "none", "bb", "sleep", "infinity")
-        self._call("network", "create", "bench")
+        for network in ("home", "bench"):
+            self._call("network", "create", network)
+        self._container = self._call("run", "-d", "--network", "home", "bb", "sleep", "infinity")
 
     def _docker(self, folder: str, host: Host, stack: ExitStack) -> None:
         base = host.folder / folder
         base.mkdir()
         self._engine = host.start(
             stack,
-            "dockerd",
+            # In a mount namespace of its own, with which its mounts end.
+            *("unshare", "--mount", "sh", "-c", 'exec dockerd "$@" 2>"$0"', str(base / "log")),
             *("--data-root", str(base / "data"), "--exec-root", str(base / "exec")),
             *("--pidfile", str(base / "pid"), "--host", f"unix://{self._socket}"),
             *("--storage-driver", "vfs", "--log-level", "error"),
