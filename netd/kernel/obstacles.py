@@ -83,10 +83,11 @@ def _remove_retired(host: Channel, inside: OpenSandboxes, link: Link) -> bool:
         ns, name = link.ns, link.name
         if isinstance(link, Veth):
             ns, name = link.peer_ns, link.peer_name
-        peer = Channel(inside.open(ns).socket).link(name) if ns else None
-        if peer is None:
+        if not ns:
             return True  # it has been removed meanwhile
-        in_the_way = host_end(host, peer)
+        there = Channel(inside.open(ns).socket)
+        peer = there.link(name)
+        return peer is None or _remove_pair_if_retired(host, there, peer)
     return _remove_if_retired(host, in_the_way)
 
 
@@ -97,7 +98,8 @@ def _remove_retired_way(host: Channel, inside: OpenSandboxes, route: Route) -> b
     if not rivals:
         return True  # it has been removed meanwhile
     ways = [there.link_at(rival.index) for rival in rivals if rival.index is not None]
-    return any(_remove_if_retired(host, host_end(host, way)) for way in ways if way is not None)
+    # Links are hidden first, and then removed with their routes, in one go.
+    return any(way is None or _remove_pair_if_retired(host, there, way) for way in ways)
 
 
 def _remove_if_retired(host: Channel, link: LinkInfo | None) -> bool:
@@ -106,6 +108,11 @@ def _remove_if_retired(host: Channel, link: LinkInfo | None) -> bool:
     host.forget(link.name)
     refused = host.socket.send([encode.delete_link(link.index)])
     return all(error.errno == errno.ENODEV for error in refused.values())  # reaped meanwhile
+
+
+def _remove_pair_if_retired(host: Channel, there: Channel, peer: LinkInfo) -> bool:
+    """The same by the other end; the pair may just be removed by somebody else, too."""
+    return _remove_if_retired(host, host_end(host, peer)) or there.link_at(peer.index) is None
 
 
 def _rivals(channel: Channel, route: Route) -> list[RouteInfo]:
