@@ -28,6 +28,7 @@ from netd.plan.bridge import PORTS_MAX
 from netd.plan.diff import creation, diff, removal
 from netd.plan.objects import HOST, Ifb, Macvlan, Object, Route, Rule, Veth, state_of
 from netd.plan.operations import Failure, Operation
+from netd.plan.ports import families, held_ports
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +143,11 @@ class Endpoints:
                     failures = await self._apply(operations, new)
                     if failures:
                         raise explain(failures)
-                    changed = set(ports_of(old)) ^ set(ports_of(new))
-                    await self._publishing.forget_flows(list(changed))
+                    # The same host port may lead elsewhere by now.
+                    changed = set(old.endpoint.ports) ^ set(new.endpoint.ports)
+                    await self._publishing.forget_flows(
+                        held_ports(changed, families(new.endpoint.addresses))
+                    )
                     await parts.store.commit(Change(put_endpoints=(new,)))
                 except Exception:
                     parts.intent.add_endpoint(old)

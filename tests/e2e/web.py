@@ -41,7 +41,8 @@ import socket, sys
 client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 client.bind(("", int(sys.argv[3])))
 client.settimeout(2)
-client.sendto(b"?", (sys.argv[1], int(sys.argv[2])))
+client.connect((sys.argv[1], int(sys.argv[2])))  # to be told at once that a port is closed
+client.send(b"?")
 print(client.recv(1000).decode())
 """
 
