@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from netd.client.errors import Unreachable
 
 PR_SET_PDEATHSIG = 1
 START_DEADLINE_S = 20.0
+TRUE_DEADLINE_S = 5.0
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -27,6 +29,20 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def die_with_parent() -> None:
     """To be called in a child: it is killed when its parent ends, however that ends."""
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def await_true(condition: Callable[[], bool], within_s: float = TRUE_DEADLINE_S) -> None:
+    """Return when the condition holds; for what no event tells of from outside."""
+    deadline_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it never came true"
+        time.sleep(0.02)
+
+
+def ip_of(endpoint: dict[str, Any], version: int = 4) -> str:
+    """The endpoint's address of that IP version, without its prefix length."""
+    address: str = endpoint["addresses"][0 if version == 4 else 1]
+    return address.partition("/")[0]
 
 
 class Process(Protocol):
@@ -115,12 +131,12 @@ class Host(Namespace):
         self.around: tuple[str, ...] = ()  # the command that the daemon is run by
         self._stack = stack
         self._daemon: Process | None = None
-        self._add_uplink()
+        self.add_uplink()
         self.client = Client(self.socket)
         stack.callback(self.client.close)
         stack.callback(self.kill)
 
-    def _add_uplink(self) -> None:
+    def add_uplink(self) -> None:
         self.run(
             *("ip", "link", "add", "eth0", "type", "veth"),
             *("peer", "name", "eth0", "netns", str(self.outside.pid)),

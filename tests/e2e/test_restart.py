@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,9 @@ import pytest
 from netd.client.errors import ApiError
 from tests.e2e.census import await_removals, census, ruleset_of
 from tests.e2e.flow import Pings, Stream
-from tests.e2e.lab import Host, Namespace
+from tests.e2e.lab import TRUE_DEADLINE_S, Host, Namespace, await_true, ip_of
 
-DEADLINE_S = 5.0
 WEB = [{"host_port": 8080, "container_port": 80}]
-
-
-def await_true(condition: Callable[[], bool], within_s: float = DEADLINE_S) -> None:
-    """Return when the condition holds; for what no event tells of from outside."""
-    deadline_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it never came true"
-        time.sleep(0.02)
-
-
-def ip_of(endpoint: dict[str, Any], version: int = 4) -> str:
-    address: str = endpoint["addresses"][0 if version == 4 else 1]
-    return address.partition("/")[0]
 
 
 def container_ids(host: Host) -> set[str]:
@@ -265,7 +250,7 @@ def test_a_container_without_a_link_on_the_host_is_swept_at_the_next_look(
     host.attach("n", one, container_id="dying")
     host.attach("n", host.container(), container_id="living")
     one.end()
-    await_true(lambda: container_ids(host) == {"living"}, within_s=1 + DEADLINE_S)
+    await_true(lambda: container_ids(host) == {"living"}, within_s=1 + TRUE_DEADLINE_S)
     assert host.plan() == []
 
 
