@@ -14,7 +14,8 @@ from netd.model.errors import Unavailable
 log = logging.getLogger(__name__)
 
 MEDIA_TYPE: Final = "application/x-ndjson"
-_CHUNK_BYTES: Final = 64 * 1024
+# Times four or so is what a reader that does not read costs until it is cut off.
+_CHUNK_BYTES: Final = 16 * 1024
 _encode = msgspec.json.Encoder().encode
 
 
@@ -48,6 +49,8 @@ class Streams:
         try:
             await asyncio.sleep(0)
             await response.prepare(request)
+            if request.transport is not None:
+                request.transport.set_write_buffer_limits(high=_CHUNK_BYTES)
             while (chunk := await lines.take(self._limits.heartbeat_s)) is not None:
                 async with asyncio.timeout(self._limits.stalled_s):
                     await response.write(chunk)

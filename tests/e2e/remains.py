@@ -24,17 +24,15 @@ class Remains:
 
     @classmethod
     def settled(cls, host: Host) -> "Remains":
-        """What there is once the uplink has its own address and netd has made and removed a
-        network: it leaves the host forwarding.
-        """
-        while "tentative" in host.run("ip", "address"):
-            time.sleep(0.05)  # RFC 4862, 5.4
+        """What there is once netd has made and removed a network: it leaves the host forwarding."""
         host.client.create_network(name="first", driver="bridge")
         host.client.delete_network("first")
         return cls.of(host)
 
     @classmethod
     def of(cls, host: Host) -> "Remains":
+        while "tentative" in host.run("ip", "address"):
+            time.sleep(0.05)  # the uplink's own link-local address (RFC 4862)
         rules = host.run("nft", "--stateless", "list", "ruleset")
         process = Path(f"/proc/{host.daemon_pid}")
         return cls(

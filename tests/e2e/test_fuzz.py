@@ -1,4 +1,4 @@
-"""The real daemon under requests that are made from its own description, and in any order."""
+"""The real daemon under requests that are made from its own description."""
 
 import socket
 from collections import Counter
@@ -123,11 +123,13 @@ class Fuzzed:
                     case.body.pop(name, None)
             if "{network}" in case.path:
                 self._keep_off_the_machine(case.body, data)
-        if "network" in (case.path_parameters or {}) and data.draw(st.booleans()):
+        some = st.sampled_from([True, True, True, False])
+        if "network" in (case.path_parameters or {}) and data.draw(some):
             case.path_parameters["network"] = data.draw(st.sampled_from(["blue", "blue", "n1"]))
-        if "id" in (case.path_parameters or {}) and data.draw(st.booleans()):
-            ids = [endpoint["id"] for endpoint in self.host.client.endpoints()]
-            case.path_parameters["id"] = data.draw(st.sampled_from(sorted(ids) or ["none"]))
+        if "id" in (case.path_parameters or {}) and data.draw(some):
+            ids = [endpoint["id"] for endpoint in self.host.client.endpoints()] or ["none"]
+            # What is drawn must not depend on what is there.
+            case.path_parameters["id"] = ids[data.draw(st.integers(0, 99)) % len(ids)]
 
     def _keep_off_the_machine(self, body: dict[str, Any], data: st.DataObject) -> None:
         """A pid or path made at random may be that of a process of the machine itself."""
@@ -138,7 +140,8 @@ class Fuzzed:
         if "netns" in body:
             body["netns"] = data.draw(st.sampled_from(paths))
 
-    def check(self, case: Any) -> None:
+    def check(self, case: Any, *, keep: bool) -> None:
+        """Make the call and judge the answer; remove what it made, unless `keep`."""
         response = case.call(base_url=BASE, session=self.session)
         status = response.status_code
         self.answers[case.method, case.path, status] += 1
@@ -149,6 +152,10 @@ class Fuzzed:
             assert problem["status"] == status
             assert problem["detail"]
             assert len(response.content) < 4096
+        if status == 201 and not keep:
+            kind = "endpoints" if "endpoints" in case.path else "networks"
+            answer = self.session.delete(f"{BASE}/v1/{kind}/{response.json()['id']}")
+            assert answer.status_code in (204, 409)
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +206,7 @@ def _fuzz(fuzzed: Fuzzed, operation: Any, mode: GenerationMode) -> None:
     @given(operation.as_strategy(generation_mode=mode), st.data())
     def run(case: Any, data: st.DataObject) -> None:
         fuzzed.give_sense(case, data)
-        fuzzed.check(case)
+        fuzzed.check(case, keep=data.draw(st.booleans()))
 
     try:
         run()
