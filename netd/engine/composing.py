@@ -11,6 +11,7 @@ from netd.model.network import Network
 from netd.plan.addresses import DERIVED_MACS, derive_mac, parse_mac
 from netd.plan.compile import driver_of
 from netd.plan.host import node_addresses
+from netd.plan.ports import Family, families
 
 
 class Composer:
@@ -89,7 +90,7 @@ class Composer:
         if sandbox is None or not leads_outside(network) or request.default_route is False:
             return False
         for other in self._parts.intent.of_sandbox(sandbox.key):
-            if other.endpoint.default_route:
+            if default_families(other.endpoint) & families(network.gateways):
                 if request.default_route:
                     raise Conflict(
                         f"the container has its default route by network "
@@ -98,6 +99,11 @@ class Composer:
                     )
                 return False
         return True
+
+
+def default_families(endpoint: Endpoint) -> frozenset[Family]:
+    """The address families that the container has its default route of by this endpoint."""
+    return families(endpoint.gateways) if endpoint.default_route else frozenset()
 
 
 def leads_outside(network: Network) -> bool:

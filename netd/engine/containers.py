@@ -4,6 +4,7 @@ from netd.engine.parts import Parts
 from netd.model.endpoint import AttachRequest, EndpointRecord, Sandbox
 from netd.model.errors import Conflict, Invalid
 from netd.model.network import Network
+from netd.plan.addresses import parse_address, parse_mac
 
 
 class Containers:
@@ -55,10 +56,14 @@ class Containers:
 
 
 def check_same(record: EndpointRecord, request: AttachRequest, sandbox: Sandbox | None) -> None:
-    """Raise `Conflict` unless the request asks for what the endpoint of its key is."""
-    first = record.request
-    for field in first.__struct_fields__:
-        if field not in ("netns", "pid") and getattr(first, field) != getattr(request, field):
+    """Raise `Conflict` unless the request asks for what the endpoint of its key is.
+
+    What was changed since may be asked for as it was at first, or as it is now.
+    """
+    first = _comparable(record.request)
+    asked = _comparable(request)
+    for field, value in asked.items():
+        if value not in (first[field], _now(record, field, first[field])):
             raise Conflict(
                 f"container {request.container_id!r} is attached to network "
                 f"{record.endpoint.network!r} as {request.ifname!r} with another {field} "
@@ -73,3 +78,33 @@ def check_same(record: EndpointRecord, request: AttachRequest, sandbox: Sandbox 
             f"(endpoint {record.endpoint.id}); detach it first",
             field="netns" if request.pid is None else "pid",
         )
+
+
+def _comparable(request: AttachRequest) -> dict[str, object]:
+    """What a request asks for, without the ways to write it and to name its namespace."""
+    asked: dict[str, object] = {
+        name: getattr(request, name)
+        for name in request.__struct_fields__
+        if name not in ("netns", "pid")
+    }
+    asked["addresses"] = frozenset(parse_address(text, "addresses") for text in request.addresses)
+    asked["mac"] = None if request.mac is None else parse_mac(request.mac, "mac")
+    asked["ports"] = frozenset(request.ports)
+    asked["aliases"] = frozenset(request.aliases)
+    return asked
+
+
+def _now(record: EndpointRecord, field: str, first: object) -> object:
+    """A field as an update may have made it; `first` where none can."""
+    endpoint = record.endpoint
+    match field:
+        case "ports":
+            return frozenset(endpoint.ports)
+        case "aliases":
+            return frozenset(endpoint.aliases)
+        case "labels":
+            return endpoint.labels
+        case "bandwidth":
+            return endpoint.bandwidth
+        case _:
+            return first

@@ -13,7 +13,7 @@ import logging
 from msgspec.structs import replace
 
 from netd.engine.allocation import give_back, leases_of
-from netd.engine.composing import Composer, leads_outside
+from netd.engine.composing import Composer, default_families, leads_outside
 from netd.engine.containers import Containers, check_same
 from netd.engine.failures import explain
 from netd.engine.intent import ports_of
@@ -230,15 +230,23 @@ class Endpoints:
         """Who takes over the default route: of the container's other endpoints the oldest that
         leaves it to netd whether it has one; nobody if there is none.
         """
-        if not record.endpoint.default_route:
+        endpoint = record.endpoint
+        if not endpoint.default_route or record.sandbox is None:
             return ()
         intent = self._parts.intent
-        for other in intent.of_container(record.endpoint.container_id):
+        others = [
+            other
+            for other in intent.of_sandbox(record.sandbox.key)
+            if other.endpoint.id != endpoint.id
+        ]
+        kept = frozenset().union(*(default_families(other.endpoint) for other in others))
+        for other in others:
             if (
-                other.endpoint.id != record.endpoint.id
-                and other.sandbox == record.sandbox
+                other.endpoint.container_id == endpoint.container_id  # whose lock is held
                 and other.request.default_route is None
+                and not other.endpoint.default_route
                 and leads_outside(intent.network(other.endpoint.network_id))
+                and not families(other.endpoint.gateways) & kept
             ):
                 return (replace(other, endpoint=replace(other.endpoint, default_route=True)),)
         return ()
@@ -310,6 +318,5 @@ def _patched(old: EndpointRecord, patch: EndpointPatch, network: Network) -> End
         for name in patch.__struct_fields__
         if (value := getattr(patch, name)) is not None
     }
-    request = replace(old.request, **changes)
-    check_attach(request, network)
-    return replace(old, request=request, endpoint=replace(old.endpoint, **changes))
+    check_attach(replace(old.request, **changes), network)
+    return replace(old, endpoint=replace(old.endpoint, **changes))

@@ -12,9 +12,7 @@ PortNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 RateBps = Annotated[int, msgspec.Meta(ge=8_000, le=1_000_000_000_000)]
 
 
-class PortMapping(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False
-):
+class PortMapping(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, gc=False):
     """A published port, or a range of them.
 
     `count` ports from `host_port` on lead to as many from `container_port` on. An empty

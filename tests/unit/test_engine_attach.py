@@ -471,6 +471,25 @@ async def test_the_second_network_routes_by_a_table_of_its_own(host: Host) -> No
     await host.check()
 
 
+async def test_each_family_has_its_default_route(host: Host) -> None:
+    await host.network("old", subnets=("10.1.0.0/24",))
+    await host.network("new", subnets=("fd02::/64",))
+    first = await host.attach("old", "web")
+    second = await host.attach("new", "web", ifname="eth1", default_route=True)
+    assert (first.default_route, second.default_route) == (True, True)
+    assert "route 0.0.0.0/0 via 10.1.0.1 dev eth0" in host.text()
+    assert "route ::/0 via fd02::1 dev eth1" in host.text()
+    await host.check()
+
+
+async def test_another_spelling_is_the_same_attach(host: Host) -> None:
+    await host.network("blue", subnets=("10.1.0.0/24",))
+    mac = "02:00:5E:00:00:AA"
+    first = await host.attach("blue", "web", addresses=("10.1.0.5/24",), mac=mac)
+    again = await host.attach("blue", "web", addresses=("10.1.0.5",), mac=mac.lower())
+    assert again == first
+
+
 async def test_the_default_route_can_be_chosen(host: Host) -> None:
     await host.network("blue")
     await host.network("red")

@@ -4,6 +4,7 @@ import asyncio
 import errno
 
 import pytest
+from msgspec.structs import replace
 
 from netd.kernel.fake import REAP
 from netd.model.endpoint import Bandwidth, EndpointPatch, PortMapping
@@ -212,6 +213,24 @@ async def test_the_default_route_goes_to_the_next_network(host: Host) -> None:
     await host.restart()
     assert host.engine.endpoint(second.id).default_route
     await host.check()
+
+
+async def test_an_heir_that_was_attached_by_another_path_is_of_the_same_container(
+    host: Host,
+) -> None:
+    await host.network("blue", subnets=("10.1.0.0/24",))
+    await host.network("red", subnets=("10.2.0.0/24",))
+    first = await host.attach("blue", "web")
+    await host.attach("red", "web", ifname="eth1")
+    intent = host.engine._parts.intent
+    [second] = [r for r in intent.records.values() if r.endpoint.id != first.id]
+    assert second.sandbox is not None
+    elsewhere = replace(second.sandbox, path="/proc/4711/ns/net", pid=4711)
+    intent.add_endpoint(replace(second, sandbox=elsewhere))
+
+    await host.engine.detach(first.id)
+
+    assert [e.network for e in host.engine.endpoints() if e.default_route] == ["red"]
 
 
 async def test_the_old_default_route_is_removed_before_the_new_one_comes(host: Host) -> None:

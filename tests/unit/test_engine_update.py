@@ -85,12 +85,16 @@ async def test_limits_come_change_and_go(host: Host, web: Endpoint) -> None:
     assert host.text() == without
 
 
-async def test_the_same_attach_again_after_an_update_is_another(host: Host, web: Endpoint) -> None:
-    """The update changed what was asked for; so the first request is another one by now."""
+async def test_after_an_update_the_first_attach_is_still_the_same(
+    host: Host, web: Endpoint
+) -> None:
+    """A runtime that repeats its call knows nothing of the update."""
     await host.engine.update_endpoint(web.id, EndpointPatch(ports=(TLS,)))
-    assert await host.attach("blue", "web", ports=(TLS,)) == host.engine.endpoint(web.id)
+    now = host.engine.endpoint(web.id)
+    assert await host.attach("blue", "web", ports=(TLS,)) == now
+    assert await host.attach("blue", "web", ports=(WEB,)) == now
     with pytest.raises(Conflict) as caught:
-        await host.attach("blue", "web", ports=(WEB,))
+        await host.attach("blue", "web", ports=(WEB, TLS))
     assert caught.value.field == "ports"
 
 
