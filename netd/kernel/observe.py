@@ -188,7 +188,8 @@ class Observer:
         wanted = self._wanted[ns]
         kinds = {type(obj) for obj in wanted}
         links = {link.name: link for link in opened.socket.dump(LINKS)}
-        names = {link.index: link.name for link in links.values()}
+        # What is on a link that is marked for removal goes with it.
+        names = {link.index: link.name for link in links.values() if not self._is_retired(link)}
         for obj in wanted:
             if isinstance(obj, Link):
                 self._look_at_link_inside(obj, links.get(obj.name))
@@ -228,14 +229,19 @@ class Observer:
 
     def _is_peer(self, link: LinkInfo) -> bool:
         """Whether a container's link is the other end of a veth of ours on the host."""
+        end = self._host_end(link)
+        return end is not None and end.group != tag.RETIRED_GROUP
+
+    def _is_retired(self, link: LinkInfo) -> bool:
+        end = self._host_end(link)
+        return end is not None and end.group == tag.RETIRED_GROUP
+
+    def _host_end(self, link: LinkInfo) -> LinkInfo | None:
+        """The end on the host, if it is ours, of the pair that a container's link is of."""
         end = self._links.get(link.parent) if link.parent is not None else None
-        return (
-            end is not None
-            and end.kind == link.kind == "veth"
-            and end.parent == link.index
-            and end.ours
-            and end.group != tag.RETIRED_GROUP
-        )
+        if end is None or not end.ours or end.parent != link.index:
+            return None
+        return end if end.kind == link.kind == "veth" else None
 
     def _look_at_addresses(self, ns: str, socket: NetlinkSocket, names: dict[int, str]) -> None:
         for found in socket.dump(ADDRESSES):
