@@ -358,6 +358,23 @@ def test_an_observation_explains_namespace_ids(
     assert sorted(kernel.observe().nsids.values(), key=sorted) == [{"nd0002"}, {"nd0003"}]
 
 
+def test_what_is_left_on_a_retired_pair_is_nobodys(
+    kernel: Kernel, container: Callable[[], Container]
+) -> None:
+    """Its routes stay until it is removed; to remove them is no repair."""
+    ns = kernel.add_sandbox(container())
+    stays = [*network(), *endpoint(ns)]
+    goes = endpoint(ns, 3, "eth1")
+    own_table = Route(ns=ns, destination="0.0.0.0/0", link="eth1", gateway="10.20.0.1", table=500)
+    kernel.make(*stays, *(obj for obj in goes if not isinstance(obj, Route)), own_table)
+    wanted = state_of(stays)
+    assert own_table.key in kernel.observe(wanted).state
+    assert kernel.run("retire", goes[0]) == []
+    seen = kernel.observe(wanted)
+    assert seen.retired == 1
+    assert diff(wanted, seen.state) == []
+
+
 def test_routes_that_differ_in_their_metric_are_two(
     kernel: Kernel, container: Callable[[], Container]
 ) -> None:
