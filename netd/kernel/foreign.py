@@ -9,7 +9,7 @@ import contextlib
 import re
 import shlex
 import subprocess
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -62,41 +62,56 @@ def observe_foreign(run_json: RunJson) -> tuple[ForeignChain, ...]:
 class DockerUserHook:
     """Rules in DOCKER-USER by which Docker's chains let netd's traffic pass.
 
-    They are two and never change: isolation is the business of netd's own table. Only for use
-    where the configuration asks for it.
+    They never change. What goes to netd's networks is the business of netd's own table. What
+    comes from them is accepted, except to Docker's bridges, by the names that Docker gives
+    them: that is left to the rules by which Docker keeps unpublished ports to itself. Only for
+    use where the configuration asks for it.
     """
 
     _PROGRAMS: Final = ("iptables", "ip6tables")
-    _RULES: Final = tuple(
-        (direction, f"{_LINKS}+", "-m", "comment", "--comment", "netd", "-j", "ACCEPT")
-        for direction in ("-i", "-o")
+    _MARK: Final = " -m comment --comment netd -j "
+    _RULES: Final = (
+        f"-A {_HOOK} -i {_LINKS}+ -o docker+{_MARK}RETURN",
+        f"-A {_HOOK} -i {_LINKS}+ -o br-+{_MARK}RETURN",
+        f"-A {_HOOK} -i {_LINKS}+{_MARK}ACCEPT",
+        f"-A {_HOOK} -o {_LINKS}+{_MARK}ACCEPT",
     )
 
     def install(self) -> int:
-        """Put the missing rules first in each DOCKER-USER there is; return how many were.
+        """Put the rules first in each DOCKER-USER that has others of netd's, or none.
 
-        Raises `KernelFailure` when iptables refuses.
+        Returns how many were put. Raises `KernelFailure` when iptables refuses.
         """
-        missing = [where for where in self._places() if not self._has(*where)]
-        for program, rule in missing:
-            _run(program, "-w", "-I", _HOOK, *rule)
-        return len(missing)
+        return sum(
+            self._replace(program, present, self._RULES)
+            for program, present in self._present()
+            if present != list(self._RULES)
+        )
 
     def remove(self) -> int:
-        """Take the rules out again; return how many there were. Raises `KernelFailure`."""
-        present = [where for where in self._places() if self._has(*where)]
-        for program, rule in present:
-            _run(program, "-w", "-D", _HOOK, *rule)
-        return len(present)
+        """Take all of netd's rules out again; return how many. Raises `KernelFailure`."""
+        found = [(program, present) for program, present in self._present() if present]
+        for program, present in found:
+            self._replace(program, present, ())
+        return sum(len(present) for _, present in found)
 
-    def _places(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+    def _present(self) -> Iterator[tuple[str, list[str]]]:
+        """Programs that know the chain, and netd's rules there as they print them, in order."""
         for program in self._PROGRAMS:
-            if _succeeds(program, "-w", "-n", "-L", _HOOK):
-                for rule in self._RULES:
-                    yield program, rule
+            with contextlib.suppress(KernelFailure, FileNotFoundError):
+                lines = _run(program, "-w", "-S", _HOOK).splitlines()
+                yield program, [line for line in lines if self._MARK in line]
 
-    def _has(self, program: str, rule: tuple[str, ...]) -> bool:
-        return _succeeds(program, "-w", "-C", _HOOK, *rule)
+    def _replace(self, program: str, old: Sequence[str], new: Sequence[str]) -> int:
+        """At one stroke: never is a packet judged by some of the rules only."""
+        lines = [line.replace("-A ", "-D ", 1) for line in old]
+        lines += [
+            line.replace(f"-A {_HOOK}", f"-I {_HOOK} {place}", 1)
+            for place, line in enumerate(new, start=1)
+        ]
+        script = "\n".join(("*filter", *lines, "COMMIT", ""))
+        _run(f"{program}-restore", "-w", "--noflush", script=script)
+        return len(new)
 
 
 def _judge(chain: _Chain) -> ForeignChain | None:
@@ -266,19 +281,11 @@ def _legacy_rule(words: list[str]) -> _Rule:
     return _Rule(_scope(scopes), verdict, target)
 
 
-def _succeeds(*command: str) -> bool:
-    """Whether the program is there and ends without an error."""
-    with contextlib.suppress(KernelFailure, FileNotFoundError):
-        _run(*command)
-        return True
-    return False
-
-
-def _run(*command: str) -> str:
-    """The output of a program, which starts in the calling thread's network namespace."""
+def _run(*command: str, script: str = "") -> str:
+    """The output of a program that reads `script`, in the calling thread's network namespace."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
+            command, input=script, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S
         )
     except subprocess.TimeoutExpired as error:
         raise KernelFailure(f"{command[0]} did not end within {_TIMEOUT_S} s") from error

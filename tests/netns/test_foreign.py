@@ -167,13 +167,13 @@ def test_the_hook_is_installed_once_and_removed(nft: Nftables) -> None:
     docker("iptables", "ip6tables")
     before = run("iptables-save") + run("ip6tables-save")
     assert len(observed(nft)) == 2
-    assert hook.install() == 4
+    assert hook.install() == 8
     assert observed(nft) == []
     assert hook.install() == 0
     run("iptables", "-F", "DOCKER-USER")
-    assert hook.install() == 2
+    assert hook.install() == 4
     run("iptables", "-A", "DOCKER-USER", "-j", "RETURN")
-    assert hook.remove() == 4
+    assert hook.remove() == 8
     assert hook.remove() == 0
     after = run("iptables-save") + run("ip6tables-save")
     assert rules(after) == rules(before)
@@ -186,10 +186,58 @@ def test_dockers_chains_stop_netds_traffic_and_the_hook_lets_it_pass(
     docker("iptables")
     lan = lab.places["lan"].addresses[4]
     assert tcp_source(lab, "blue1", lan, 80, "lan", 80) is None
-    assert DockerUserHook().install() == 2
+    assert DockerUserHook().install() == 4
     assert tcp_source(lab, "blue1", lan, 80, "lan", 80) == lab.uplink[4]
     assert tcp_source(lab, "red1", lab.places["blue1"].addresses[4], 80, "blue1", 80) is None
     lab.nft.close()
+
+
+def test_the_hook_opens_no_unpublished_port_of_dockers_containers(
+    container: Callable[[], Container],
+) -> None:
+    lab = Lab(container)
+    docker("iptables")
+    there = {"docker0": "172.17.0", "br-0123456789ab": "172.18.0", "docker_gwbridge": "172.19.0"}
+    for number, (bridge, prefix) in enumerate(there.items()):
+        run("ip", "link", "add", bridge, "up", "type", "bridge")
+        gateways = {4: f"{prefix}.1", 6: f"fd01:{number}::1"}
+        for family, length in ((4, 24), (6, 64)):
+            run("ip", "address", "add", f"{gateways[family]}/{length}", "dev", bridge)
+        addresses = {4: f"{prefix}.2", 6: f"fd01:{number}::2"}
+        lab._join(f"in-{number}", container(), addresses, gateways, bridge)
+        run("iptables", "-A", "DOCKER", "-d", f"{prefix}.2", "-p", "tcp", "--dport", "80",
+            "-j", "ACCEPT")  # fmt: skip
+        run("iptables", "-A", "DOCKER", "!", "-i", bridge, "-o", bridge, "-j", "DROP")
+        established = ("-m", "conntrack", "--ctstate", "ESTABLISHED,RELATED", "-j", "ACCEPT")
+        run("iptables", "-A", "DOCKER-FORWARD", "-o", bridge, *established)
+        run("iptables", "-A", "DOCKER-FORWARD", "-o", bridge, "-j", "DOCKER")
+        run("iptables", "-A", "DOCKER-FORWARD", "-i", bridge, "-j", "ACCEPT")
+    assert DockerUserHook().install() == 4
+    for number, prefix in enumerate(there.values()):
+        there_is = (f"{prefix}.2", 80, f"in-{number}", 80)
+        assert tcp_source(lab, "open1", *there_is) is not None, "it is published"
+        unpublished = (f"{prefix}.2", 81, f"in-{number}", 81)
+        assert tcp_source(lab, "open1", *unpublished) is None
+    lab.nft.close()
+
+
+def test_rules_of_an_earlier_netd_are_replaced() -> None:
+    docker("iptables")
+    before = rules(run("iptables-save"))
+    for direction in ("-i", "-o"):
+        comment = ("-m", "comment", "--comment", "netd", "-j", "ACCEPT")
+        run("iptables", "-I", "DOCKER-USER", direction, "nd-+", *comment)
+    assert DockerUserHook().install() == 4
+    listed = run("iptables", "-S", "DOCKER-USER").splitlines()
+    assert [line.split()[-1] for line in listed[1:]] == [
+        "RETURN",
+        "RETURN",
+        "ACCEPT",
+        "ACCEPT",
+        "RETURN",
+    ]
+    assert DockerUserHook().remove() == 4
+    assert rules(run("iptables-save")) == before
 
 
 def rules(saved: str) -> list[str]:
