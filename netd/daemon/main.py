@@ -1,6 +1,7 @@
 """The entry point of `netd`."""
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from netd.daemon import logs, options
 from netd.daemon.config import ConfigError, effective, load
 from netd.daemon.systemd import ServiceManager, take_sockets
 from netd.model.errors import NetdError
+
+log = logging.getLogger(__name__)
 
 CONFIG_IS_WRONG = 78  # EX_CONFIG, sysexits.h; netd.service is not restarted after it
 
@@ -36,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure(config.log.level, config.log.format)
     # Imported late: `netd config check` needs neither netlink nor HTTP.
     from netd.daemon.cleanup import clean_up
-    from netd.daemon.serve import Daemon
+    from netd.daemon.serve import Daemon, HelperFailed
 
     try:
         if asked.command == "cleanup":
@@ -50,6 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sockets=take_sockets(os.environ).get("netd.socket", []),
         )
         asyncio.run(daemon.run())
+    except HelperFailed as error:
+        log.critical("netd ends: %s", error)
+        log.debug("where it failed", exc_info=error)
+        return 1
     except NetdError as error:
         print(f"netd: {error.detail}", file=sys.stderr)
         return 1

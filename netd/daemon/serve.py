@@ -6,9 +6,11 @@ import logging
 import resource
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 import netd
@@ -21,14 +23,19 @@ from netd.daemon.settings import Config
 from netd.daemon.systemd import ServiceManager
 from netd.engine.clock import SystemClock
 from netd.engine.core import Engine
-from netd.engine.settings import Settings
+from netd.engine.settings import Reload, Settings
 from netd.kernel.linux import LinuxKernel
+from netd.model.errors import Unavailable
 from netd.plan.addresses import Pool, ula_subnets
 from netd.store.sqlite import SqliteStore
 
 log = logging.getLogger(__name__)
 
 PROGRESS_DEADLINE_S = 20.0
+
+
+class HelperFailed(Exception):
+    """Something that the daemon does beside its work has failed; the text says what and how."""
 
 
 class Daemon:
@@ -50,7 +57,10 @@ class Daemon:
         self._sockets = sockets
 
     async def run(self) -> None:
-        """Serve until SIGTERM or SIGINT. What is in the kernel stays there."""
+        """Serve until SIGTERM or SIGINT. What is in the kernel stays there.
+
+        Raises `NetdError` or OSError when it cannot start, `HelperFailed` when it cannot go on.
+        """
         config = self._config
         stop = asyncio.Event()
         reload = asyncio.Event()
@@ -68,14 +78,9 @@ class Daemon:
         try:
             await self._listen(api)
             self._manager.ready(_summary(engine))
-            async with asyncio.TaskGroup() as tasks:
-                helpers = [
-                    tasks.create_task(self._reload_when_asked(reload, engine)),
-                    tasks.create_task(self._feed_watchdog(engine)),
-                ]
-                await stop.wait()
-                for helper in helpers:
-                    helper.cancel()
+            await work_until(
+                stop, self._reload_when_asked(reload, engine), self._feed_watchdog(engine)
+            )
         finally:
             self._manager.stopping()
             log.info("stopping; containers stay connected")
@@ -105,21 +110,19 @@ class Daemon:
             self._manager.reloading()
             try:
                 new = self._reload()
-            except ConfigError as error:
-                engine.config_error = str(error)
+                await self._take_over(new, engine)
+            except (ConfigError, Unavailable) as error:
+                engine.reload = msgspec.structs.replace(engine.reload, refused=str(error))
                 log.error("configuration not reloaded: %s", error)
-            else:
-                self._take_over(new, engine)
             self._manager.ready(_summary(engine))
 
-    def _take_over(self, new: Config, engine: Engine) -> None:
+    async def _take_over(self, new: Config, engine: Engine) -> None:
         applied, _ = changes(self._config, new)
         _, needs_restart = changes(self._started_with, new)
+        await engine.configure(engine_settings(new))
         logs.configure(new.log.level, new.log.format)
-        engine.configure(engine_settings(new))
-        engine.config_error = ""
+        engine.reload = Reload(needs_restart=tuple(needs_restart))
         if needs_restart:
-            engine.config_error = f"restart netd for: {', '.join(needs_restart)}"
             log.warning("these settings need a restart: %s", ", ".join(needs_restart))
         log.info("configuration reloaded; changed: %s", ", ".join(applied) or "nothing")
         self._config = new
@@ -129,11 +132,31 @@ class Daemon:
         if self._manager.watchdog_s is None:
             return
         while True:
-            async with asyncio.timeout(PROGRESS_DEADLINE_S):
-                await engine.prove_progress()
+            try:
+                async with asyncio.timeout(PROGRESS_DEADLINE_S):
+                    await engine.prove_progress()
+            except TimeoutError:
+                raise HelperFailed(
+                    f"the kernel thread has not answered for {PROGRESS_DEADLINE_S:.0f} s"
+                ) from None
             self._manager.alive()
             self._manager.status(_summary(engine))
             await asyncio.sleep(self._manager.watchdog_s / 2)
+
+
+async def work_until(stop: asyncio.Event, *helpers: Coroutine[Any, Any, None]) -> None:
+    """Let `helpers` work until `stop`. Raises `HelperFailed` as soon as one of them fails."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(helper) for helper in helpers]
+            await stop.wait()
+            for task in running:
+                task.cancel()
+    except ExceptionGroup as group:
+        error = group.exceptions[0]
+        if isinstance(error, HelperFailed):
+            raise error from None
+        raise HelperFailed(f"{type(error).__name__}: {error}") from error
 
 
 def _spare_the_collector() -> None:

@@ -172,7 +172,6 @@ NEEDS_RESTART: Final = frozenset(
         "api.registry_user",
         "state.dir",
         "host.docker_user_hook",
-        "networks.ula",
         "networks.zone",
     }
 )

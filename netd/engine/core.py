@@ -11,7 +11,7 @@ from netd.engine.endpoints import Endpoints
 from netd.engine.events import EventLog
 from netd.engine.host import Host
 from netd.engine.intent import Intent
-from netd.engine.interfaces import Change, Clock, Kernel, Snapshot, Store
+from netd.engine.interfaces import Change, Clock, Kernel, Snapshot, Store, Trigger
 from netd.engine.locks import KeyedLocks
 from netd.engine.names import NameTable
 from netd.engine.networks import Networks
@@ -19,7 +19,7 @@ from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
 from netd.engine.reaper import Reaper
 from netd.engine.reconciler import Reconciler
-from netd.engine.settings import Settings
+from netd.engine.settings import Reload, Settings
 from netd.engine.startup import BOOT_ID, restore, same_boot
 from netd.engine.tasks import Tasks
 from netd.engine.watch import Watch
@@ -55,7 +55,7 @@ class Engine:
         self._watch = Watch(parts, host, self._reconciler)
         self._started_at = parts.now()
         self._ready = False
-        self.config_error = ""  # why the last reload of the configuration was refused
+        self.reload = Reload()
 
     @classmethod
     async def start(
@@ -111,13 +111,17 @@ class Engine:
             "daemon.started", about=HOST_OWNER, name=parts.settings.node, detail=detail
         )
 
-    def configure(self, settings: Settings) -> None:
-        """Go on with other settings. Node, version and zone stay as they are."""
+    async def configure(self, settings: Settings) -> None:
+        """Go on with other settings. Node, version and zone stay as they are.
+
+        Raises `Unavailable`, with nothing changed.
+        """
         old = self._parts.settings
-        self._parts.settings = msgspec.structs.replace(
-            settings, node=old.node, version=old.version, zone=old.zone
+        await self._networks.follow(
+            msgspec.structs.replace(settings, node=old.node, version=old.version, zone=old.zone)
         )
         self._parts.intent.set_quarantine(settings.quarantine_s)
+        self._watch.notify(Trigger(kind="lost", verb="new"))  # a pass brings the kernel in line
 
     async def prove_progress(self) -> None:
         """Return when the kernel thread has answered: what the watchdog wants to know."""
@@ -206,7 +210,7 @@ class Engine:
             kernel=parts.facts.kernel,
             boot_id=parts.facts.boot_id,
             started_at=self._started_at,
-            config_error=self.config_error,
+            config_error=self.reload.text(),
             conditions=parts.conditions.of(HOST_OWNER),
         )
 
@@ -264,6 +268,8 @@ class Engine:
             self._parts.facts,
             self.status(),
             planned,
+            reload=self.reload,
+            owners={HOST_OWNER, *self._parts.intent.networks, *self._parts.intent.records},
             retired=self._parts.reaper.waiting,
             forwarded=forwarded,
         )

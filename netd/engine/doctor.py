@@ -1,9 +1,11 @@
 """What is wrong with this host, and what to do about it. Pure: from facts to findings."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 
+from netd.engine.settings import Reload
 from netd.model.views import Finding, PlannedOperation, Status
 from netd.plan.facts import Facts
+from netd.plan.objects import HOST
 from netd.plan.ports import Family
 
 KERNEL_MIN = (5, 10)
@@ -18,6 +20,19 @@ _USEFUL = {
     "ipv6": "networks are IPv4 only without it",
     "netns-cookie": "without it (Linux 5.14) a reused namespace inode may go unnoticed",
 }
+# As in OPERATIONS.md, "Install the service".
+_INSTALL = {
+    "NetworkManager": (
+        "install -D -m 644 systemd/netd-networkmanager.conf "
+        "/usr/lib/NetworkManager/conf.d/10-netd.conf",
+        "systemctl reload NetworkManager",
+    ),
+    "systemd-networkd": (
+        "install -D -m 644 -t /usr/lib/systemd/network "
+        "systemd/10-netd-unmanaged.network systemd/10-netd.link",
+        "networkctl reload",
+    ),
+}
 _FORWARDING: dict[Family, str] = {
     4: "net/ipv4/ip_forward",
     6: "net/ipv6/conf/all/forwarding",
@@ -29,13 +44,15 @@ def examine(
     status: Status,
     planned: tuple[PlannedOperation, ...],
     *,
+    reload: Reload,
+    owners: Container[str],
     retired: int,
     forwarded: frozenset[Family],
 ) -> tuple[Finding, ...]:
     """All findings, one or more for each check.
 
-    `retired` counts links that wait for removal, `forwarded` has the address families that
-    the host must forward for its networks.
+    `owners` has all that an object may belong to, `retired` counts links that wait for removal,
+    `forwarded` has the address families that the host must forward for its networks.
     """
     checks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _kernel(facts),
@@ -45,8 +62,8 @@ def examine(
         lambda: _foreign_chains(facts, status),
         lambda: _managers(facts),
         lambda: _drift(planned),
-        lambda: _leftovers(retired),
-        lambda: _configuration(status),
+        lambda: _leftovers(planned, owners, retired),
+        lambda: _configuration(reload),
     ]
     return tuple(finding for check in checks for finding in check())
 
@@ -138,16 +155,12 @@ def _foreign_chains(facts: Facts, status: Status) -> Iterator[Finding]:
 
 
 def _managers(facts: Facts) -> Iterator[Finding]:
-    drop_in = {
-        "NetworkManager": "/etc/NetworkManager/conf.d/netd.conf",
-        "systemd-networkd": "/etc/systemd/network/10-netd-unmanaged.network",
-    }
     for manager in sorted(facts.managers):
         yield Finding(
             check="network-managers",
             level="warning",
             detail=f"{manager} runs and is not told to leave netd's links alone",
-            remedy=f"install systemd/ files of netd: {drop_in.get(manager, '')}",
+            remedy=" && ".join(_INSTALL.get(manager, ())),
         )
     if not facts.managers:
         yield Finding(check="network-managers", level="ok", detail="no program claims netd's links")
@@ -167,7 +180,24 @@ def _drift(planned: tuple[PlannedOperation, ...]) -> Iterator[Finding]:
         yield Finding(check="drift", level="ok", detail="the kernel is as wanted")
 
 
-def _leftovers(retired: int) -> Iterator[Finding]:
+def _leftovers(
+    planned: tuple[PlannedOperation, ...], owners: Container[str], retired: int
+) -> Iterator[Finding]:
+    stray = [
+        op
+        for op in planned
+        if op.verb == "delete"
+        and op.ns == HOST
+        and op.object.startswith("link ")
+        and op.owner not in owners
+    ]
+    if stray:
+        yield Finding(
+            check="leftovers",
+            level="warning",
+            detail=f"{len(stray)} links of netd's belong to nobody, first: {stray[0].object}",
+            remedy="netctl reconcile",
+        )
     if retired > 1000:
         yield Finding(
             check="leftovers",
@@ -175,17 +205,24 @@ def _leftovers(retired: int) -> Iterator[Finding]:
             detail=f"{retired} links wait for their removal",
             remedy="look for kernel errors in the log: journalctl -u netd",
         )
-    else:
+    elif not stray:
         yield Finding(check="leftovers", level="ok", detail=f"{retired} links wait for removal")
 
 
-def _configuration(status: Status) -> Iterator[Finding]:
-    if status.config_error:
+def _configuration(reload: Reload) -> Iterator[Finding]:
+    if reload.refused:
         yield Finding(
             check="configuration",
             level="error",
-            detail=f"the last reload was refused: {status.config_error}",
+            detail=f"the last reload was refused: {reload.refused}",
             remedy="netd config check",
         )
-    else:
+    if reload.needs_restart:
+        yield Finding(
+            check="configuration",
+            level="warning",
+            detail=f"changed, and not in force yet: {', '.join(reload.needs_restart)}",
+            remedy="systemctl restart netd (containers stay connected)",
+        )
+    if reload == Reload():
         yield Finding(check="configuration", level="ok", detail="the configuration is in force")

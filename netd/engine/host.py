@@ -89,7 +89,8 @@ class Host:
             manage_forwarding=parts.settings.manage_forwarding,
         )
         # accept_ra of an uplink reads 2 as soon as netd has set it; it stays wanted.
-        keep = [obj for obj in old.values() if objects and isinstance(obj, Sysctl)]
+        managed = objects and parts.settings.manage_forwarding
+        keep = [obj for obj in old.values() if managed and isinstance(obj, Sysctl)]
         new = {obj.key: obj for obj in [*keep, *objects]}
         parts.intent.desired.put(HOST_OWNER, list(new.values()))
         return Shared(

@@ -11,7 +11,8 @@ from netd.engine.failures import explain
 from netd.engine.host import Host
 from netd.engine.interfaces import Change
 from netd.engine.parts import Parts
-from netd.model.errors import Conflict, KernelFailure
+from netd.engine.settings import Settings
+from netd.model.errors import Conflict, KernelFailure, Unavailable
 from netd.model.names import check_labels, check_network_name
 from netd.model.network import Network, NetworkSpec, difference
 from netd.plan.addresses import Taken, ranges_in_use, ula_prefix, ula_subnets
@@ -88,6 +89,21 @@ class Networks:
                 await self._undo(network, removal(objects, "network deleted"))
         parts.conditions.forget(network.id)
         parts.events.emit("network.deleted", about=network.id, name=network.name)
+
+    async def follow(self, settings: Settings) -> None:
+        """Let other settings decide, also on what all networks share in the kernel.
+
+        That is wanted afterwards, not done. Raises `Unavailable`, with the old ones in force.
+        """
+        parts = self._parts
+        async with self._one_at_a_time:
+            old, parts.settings = parts.settings, settings
+            try:
+                await self._host.remember_sysctls(parts.intent.networks.values())
+            except Unavailable:
+                parts.settings = old
+                raise
+            self._host.update(parts.intent.networks.values())
 
     async def _make(self, network: Network) -> None:
         """Make the network's objects and store it. Nobody else sees it before it is durable."""

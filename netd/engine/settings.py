@@ -18,3 +18,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     manage_forwarding: bool = True
     interval_s: float = 30.0
     debounce_s: float = 0.05
+
+
+class Reload(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the configuration is not in force since the last reload; empty: nothing.
+
+    `refused` says why none of it was taken over, `needs_restart` has the keys that differ from
+    those that the daemon was started with and that it cannot change while it runs.
+    """
+
+    refused: str = ""
+    needs_restart: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """Both in words."""
+        parts = [f"the last reload was refused: {self.refused}"] if self.refused else []
+        if self.needs_restart:
+            parts.append(f"restart netd for: {', '.join(self.needs_restart)}")
+        return "; ".join(parts)

@@ -5,7 +5,6 @@ import signal
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -147,9 +146,35 @@ def test_configuration_is_read_again(cold_host: Host, tmp_path: Path) -> None:
     assert next_address() != next_address()  # as before
     reload('[networks]\nzone = "example.org"\n', "need a restart: networks.zone")
     assert error() == "restart netd for: networks.zone"
+    reload('[networks]\nzone = "example.org"\n', "need a restart: networks.zone")  # still
+    assert error() == "restart netd for: networks.zone"
+    (finding,) = (found for found in host.client.doctor() if found["check"] == "configuration")
+    assert finding["level"] == "warning"
+    assert "networks.zone" in finding["detail"]
     reload("", "changed: nothing")
     assert error() == ""
     assert host.client.status()["ready"]
+
+
+def test_the_forward_guard_can_be_taken_out_of_a_running_daemon(
+    cold_host: Host, tmp_path: Path
+) -> None:
+    host = cold_host
+    config = tmp_path / "netd.toml"
+    config.touch()
+    host.run("sysctl", "-w", "net.ipv4.ip_forward=0")
+    host.start_daemon("--config", str(config))
+    host.client.create_network(name="blue", driver="bridge")
+
+    def is_guarded() -> bool:
+        rules = host.run("nft", "list", "chain", "inet", "netd", "filter_forward")
+        return "iifname != @bridges oifname != @bridges drop" in rules
+
+    assert is_guarded()
+    config.write_text("[host]\nforward_guard = false\n")
+    os.kill(host.daemon_pid, signal.SIGHUP)
+    await_true(lambda: not is_guarded())
+    await_true(lambda: host.plan() == [])
 
 
 def test_a_state_folder_has_one_daemon(host: Host, stack: ExitStack, tmp_path: Path) -> None:

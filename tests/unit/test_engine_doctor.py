@@ -1,14 +1,19 @@
 """What `netctl doctor` and `netctl status` are told."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from netd.engine.doctor import examine
+from netd.engine.settings import Reload
 from netd.model.condition import Condition
+from netd.model.errors import Unavailable
 from netd.model.views import Finding, PlannedOperation, Status
 from netd.plan.facts import Facts, ForeignChain
+from netd.plan.objects import HOST, Bridge, Sysctl
+from netd.plan.operations import Operation
 from netd.plan.ports import Family
 from tests.unit.engine_fixture import FACTS, Host
 
@@ -41,9 +46,20 @@ def findings(
     status: Status = STATUS,
     planned: tuple[PlannedOperation, ...] = (),
     retired: int = 0,
+    reload: Reload = Reload(),  # noqa: B008 - never changes
 ) -> list[Finding]:
     both: frozenset[Family] = frozenset({4, 6})
-    return list(examine(facts, status, planned, retired=retired, forwarded=both))
+    return list(
+        examine(
+            facts,
+            status,
+            planned,
+            reload=reload,
+            owners={"n"},
+            retired=retired,
+            forwarded=both,
+        )
+    )
 
 
 def test_a_healthy_host_is_all_ok() -> None:
@@ -103,7 +119,7 @@ CASES: dict[str, Case] = {
         lambda: findings(replace(HEALTHY, managers=frozenset({"NetworkManager"}))),
         "network-managers",
         "warning",
-        "conf.d/netd.conf",
+        "/usr/lib/NetworkManager/conf.d/10-netd.conf",
     ),
     "drift": (
         lambda: findings(
@@ -116,11 +132,17 @@ CASES: dict[str, Case] = {
         "netctl reconcile",
     ),
     "leftovers": (lambda: findings(retired=1001), "leftovers", "warning", "journalctl"),
-    "configuration": (
-        lambda: findings(status=replace(STATUS, config_error="no such key")),
+    "a refused configuration": (
+        lambda: findings(reload=Reload(refused="no such key")),
         "configuration",
         "error",
         "netd config check",
+    ),
+    "settings that need a restart": (
+        lambda: findings(reload=Reload(needs_restart=("networks.zone",))),
+        "configuration",
+        "warning",
+        "systemctl restart netd",
     ),
     "foreign chain": (
         lambda: findings(
@@ -156,6 +178,25 @@ async def test_the_doctor_sees_drift_and_changes_nothing(host: Host) -> None:
     drift = next(finding for finding in await host.engine.doctor() if finding.check == "drift")
     assert "link nd-blue" in drift.detail
     assert host.text() == text
+
+
+async def test_links_of_nobody_are_leftovers(host: Host) -> None:
+    await host.network("blue")
+    host.kernel.events = "silent"
+    stray = Bridge(owner="f" * 16, name="nd-stray", mac="0e:00:00:00:00:01")
+    await host.kernel.apply([Operation(verb="add", object=stray, reason="test")], {})
+    found = [finding for finding in await host.engine.doctor() if finding.check == "leftovers"]
+    assert [finding.level for finding in found] == ["warning"]
+    assert "1 links" in found[0].detail
+    assert "nd-stray" in found[0].detail
+
+
+def test_remedies_against_managers_are_those_of_the_installation() -> None:
+    page = (Path(__file__).parents[2] / "OPERATIONS.md").read_text()
+    facts = replace(HEALTHY, managers=frozenset({"NetworkManager", "systemd-networkd"}))
+    remedies = [f.remedy for f in findings(facts) if f.check == "network-managers"]
+    assert len(remedies) == 2
+    assert all(remedy.split(" && ")[0] in page for remedy in remedies)
 
 
 async def test_status_counts(host: Host) -> None:
@@ -202,6 +243,63 @@ async def test_settings_can_change_while_it_runs(host: Host) -> None:
     await host.network("blue", subnets=("10.20.0.0/30",))
     endpoint = await host.attach("blue", "web")
     await host.engine.detach(endpoint.id)
-    host.engine.configure(replace(host.settings, quarantine_s=0.0, node="other", zone="other"))
+    other = replace(host.settings, quarantine_s=0.0, node="other", zone="other")
+    await host.engine.configure(other)
     assert (await host.attach("blue", "db")).addresses == endpoint.addresses
     assert host.engine.status().node == "node-1"
+
+
+async def test_the_guard_follows_the_settings(host: Host) -> None:
+    await host.network("blue")
+    guarded = host.text()
+    await host.engine.configure(replace(host.settings, forward_guard=False))
+    await host.quiet()
+    assert host.text() != guarded
+    await host.engine.configure(host.settings)
+    await host.quiet()
+    assert host.text() == guarded
+
+
+async def test_forwarding_is_managed_from_when_it_is_asked_for(
+    new_host: Callable[[], Host],
+) -> None:
+    host = new_host()
+    managing = host.settings
+    host.settings = replace(managing, manage_forwarding=False)
+    await host.start()
+    await host.network("blue")
+    sysctl = (HOST, "sysctl", "net/ipv4/ip_forward")
+    forwarding = Sysctl(name="net/ipv4/ip_forward", value="1")
+    assert host.state().get(sysctl) is None
+    await host.engine.configure(managing)
+    await host.quiet()
+    assert host.state()[sysctl] == forwarding
+    await host.engine.configure(host.settings)  # left on, and left alone from now on
+    await host.quiet()
+    host.kernel.by_hand.set_sysctl("net/ipv4/ip_forward", "0")
+    await host.quiet()
+    assert await host.engine.plan() == ()
+
+
+async def test_settings_that_cannot_be_recorded_are_not_in_force(
+    new_host: Callable[[], Host],
+) -> None:
+    host = new_host()
+    managing = host.settings
+    host.settings = replace(managing, manage_forwarding=False)
+    await host.start()
+    await host.network("blue")
+    before = host.state()
+    host.store.full = True
+    with pytest.raises(Unavailable):
+        await host.engine.configure(managing)
+    await host.engine.reconcile()
+    assert host.state() == before
+
+
+def test_a_reload_is_told_in_words() -> None:
+    assert Reload().text() == ""
+    both = Reload(refused="no such key", needs_restart=("node.name", "networks.zone"))
+    assert both.text() == (
+        "the last reload was refused: no such key; restart netd for: node.name, networks.zone"
+    )
