@@ -3,11 +3,22 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, NoReturn
 
 import netd
 
 Command = Literal["run", "config check", "config show", "cleanup"]
+
+
+# Of clusters: this version does not join hosts.
+NOT_IN_THIS_VERSION: Final = (
+    "--bind",
+    "--advertise",
+    "--join",
+    "--profile",
+    "--cluster-key",
+    "--join-token",
+)
 
 
 class Options(NamedTuple):
@@ -59,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         action="store_false",
         help="accepted for later versions: this one has no registry to start",
     )
+    for flag in NOT_IN_THIS_VERSION:
+        common.add_argument(flag, nargs="?", action=_Refused, help=argparse.SUPPRESS)
     parser = argparse.ArgumentParser(
         prog="netd",
         parents=[common],
@@ -67,13 +80,26 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"netd {netd.__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     _add(commands, common, "cleanup", "remove all that netd has made in the kernel")
     config = commands.add_parser("config", help="check or show the configuration")
-    inner = config.add_subparsers(title="commands", metavar="", required=True)
+    inner = config.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add(inner, common, "check", "exit with 0 if the configuration is right", "config check")
     _add(inner, common, "show", "print the settings in force and their origin", "config show")
     return parser
+
+
+class _Refused(argparse.Action):
+    """Ends with 2, as for any wrong command line, and says why."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        _namespace: argparse.Namespace,
+        _values: object,
+        option_string: str | None = None,
+    ) -> NoReturn:
+        parser.error(f"{option_string} is not in this version: it does not join hosts to a cluster")
 
 
 def _add(

@@ -235,6 +235,23 @@ def test_a_relative_path_is_where_it_was_typed(
     assert options.parse(["--socket", "s"]).flags == {"api": {"socket": f"{tmp_path}/s"}}
 
 
+@pytest.mark.parametrize("flag", options.NOT_IN_THIS_VERSION)
+@pytest.mark.parametrize("written", ["{} 1.2.3.4:5", "{}=1.2.3.4:5", "{}", "cleanup {} x"])
+def test_flags_of_clusters_are_not_in_this_version(
+    flag: str, written: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        options.parse(written.format(flag).split())
+    assert caught.value.code == 2
+    assert f"error: {flag} is not in this version" in capsys.readouterr().err
+
+
+def test_an_unknown_command_is_called_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        options.parse(["start"])
+    assert "argument COMMAND: invalid choice: 'start'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [["--nod", "x"], ["config"], ["start"], ["--node"]])
 def test_a_wrong_command_line_ends_with_2(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
