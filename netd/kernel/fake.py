@@ -9,6 +9,7 @@ import asyncio
 import errno
 import itertools
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
@@ -29,6 +30,7 @@ from netd.plan.objects import (
     Key,
     Link,
     Loopback,
+    Macvlan,
     Object,
     Redirect,
     Route,
@@ -213,6 +215,9 @@ class FakeKernel:
     async def observe(self, scope: Scope) -> Observation:
         await self._called()
         alive = {key for key, box in scope.sandboxes.items() if self._is_alive(box)}
+        for obj in scope.wanted.values():
+            if obj.ns in alive:
+                self._make_heard(obj)
         state: State = {}
         foreign: set[Key] = set()
         for key, obj in self.simulation.objects.items():
@@ -332,6 +337,7 @@ class FakeKernel:
             case verb if obj.key not in self.simulation.objects and (
                 verb == "add" or isinstance(obj, Sysctl)
             ):
+                self._make_heard(obj)
                 self.simulation.add(obj)
             case _ if obj.key not in self.simulation.objects:
                 raise Refused(errno.ENODEV if isinstance(obj, Link) else errno.ENOENT)
@@ -402,13 +408,15 @@ class FakeKernel:
         return self._indexes.setdefault(link.name, 100 + next(self._numbers))
 
     def _seen_nsids(self) -> dict[int, frozenset[str]]:
-        return {
-            nsid: frozenset(
-                veth.name for veth in self.simulation.of_type(Veth) if veth.peer_ns == ns
-            )
-            for ns, nsid in self._nsids.items()
-            if ns in self.simulation.namespaces
-        }
+        found: defaultdict[int, set[str]] = defaultdict(set)
+        for veth in self.simulation.of_type(Veth):
+            found[self._nsids[veth.peer_ns]].add(veth.name)
+        return {nsid: frozenset(names) for nsid, names in found.items()}
+
+    def _make_heard(self, obj: Object) -> None:
+        """Give the namespace of a macvlan, to which no veth may lead, an id on the host."""
+        if isinstance(obj, Macvlan) and obj.ns != HOST:
+            self._nsids.setdefault(obj.ns, len(self._nsids))
 
     def _changed(self, verb: Literal["new", "delete"], obj: Object) -> None:
         if isinstance(obj, Veth):

@@ -55,7 +55,7 @@ Interpret = Callable[[bytes, int], Sequence[Trigger]]
 
 class Monitor:
     """Reports changes in the namespace of the thread that starts it, and in those that the
-    kernel has an id for there, as it has for the other end of each veth.
+    host has an id for: one that a veth leads to, and others after `netns.make_heard`.
 
     `events_total` counts datagrams, `lost_total` how often some were lost,
     `malformed_total` those that were not understood.

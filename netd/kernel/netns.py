@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from netd.kernel.netlink import NetlinkSocket
 from netd.kernel.rtnl_decode import LINKS
+from netd.kernel.rtnl_encode import new_nsid
 from netd.kernel.uapi import CLONE_NEWNET, NS_GET_NSTYPE
 from netd.model.endpoint import Sandbox
 from netd.model.errors import Invalid, NotFound
@@ -214,6 +215,17 @@ class OpenSandboxes:
     def close(self) -> None:
         while self._open:
             self._open.popitem()[1].close()
+
+
+def make_heard(namespace: int, host: NetlinkSocket) -> None:
+    """Have the host told of changes in `namespace`, which it is where it has an id for it.
+
+    To be called where no veth leads there: a pair's peer gets its namespace an id. Raises
+    OSError.
+    """
+    for error in host.send([new_nsid(namespace)]).values():
+        if error.errno != errno.EEXIST:
+            raise error
 
 
 def _setns(namespace: int) -> None:

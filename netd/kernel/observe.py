@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from netd.engine.interfaces import Observation, Scope
 from netd.kernel import sysctl, tag
 from netd.kernel.netlink import NetlinkSocket
-from netd.kernel.netns import Namespaces, OpenNamespace
+from netd.kernel.netns import Namespaces, OpenNamespace, make_heard
 from netd.kernel.nft import Nftables
 from netd.kernel.rtnl_decode import (
     ADDRESSES,
@@ -187,6 +187,8 @@ class Observer:
     def _look_inside(self, ns: str, opened: OpenNamespace) -> None:
         wanted = self._wanted[ns]
         kinds = {type(obj) for obj in wanted}
+        if Macvlan in kinds:
+            make_heard(opened.descriptor, self._host)  # before the look, lest a change is missed
         links = {link.name: link for link in opened.socket.dump(LINKS)}
         # What is on a link that is marked for removal goes with it.
         names = {link.index: link.name for link in links.values() if not self._is_retired(link)}

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from netd.kernel import rtnl_encode as encode
 from netd.kernel.channel import Channel, failure
 from netd.kernel.netlink import NetlinkSocket
-from netd.kernel.netns import OpenSandboxes
+from netd.kernel.netns import OpenSandboxes, make_heard
 from netd.kernel.obstacles import host_end, is_present, remove_obstacle
 from netd.kernel.rtnl_decode import LinkInfo
 from netd.plan.objects import (
@@ -128,6 +128,8 @@ class RtnlApplier:
                 netns = None if link.ns == HOST else self._inside.open(link.ns).descriptor
                 self._forget(link.ns, link.name)
                 host = self._channel(HOST)
+                if netns is not None:
+                    make_heard(netns, host.socket)
                 message = encode.new_macvlan(
                     link, parent=self._index(host, link.parent), netns=netns
                 )

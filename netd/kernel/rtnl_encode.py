@@ -10,7 +10,7 @@ from socket import AF_INET, AF_INET6, AF_UNSPEC
 from netd.kernel import tag, uapi
 from netd.kernel.attributes import attribute
 from netd.kernel.netlink import Message
-from netd.kernel.uapi import NLA_F_NESTED, NLATTR, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, U32
+from netd.kernel.uapi import I32, NLA_F_NESTED, NLATTR, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, U32
 from netd.plan.objects import Address, Bridge, Ifb, Link, Macvlan, Route, Rule, Veth, VethPeer
 
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # if_link.h
@@ -130,6 +130,13 @@ def delete_retired_links() -> Message:
     """Remove all links marked by `retire_link`. Done together they share the waits for RCU."""
     payload = bytes(uapi.IFINFOMSG.size) + _u32(uapi.IFLA_GROUP, tag.RETIRED_GROUP)
     return Message(uapi.RTM_DELLINK, 0, payload)
+
+
+def new_nsid(netns: int) -> Message:
+    """An id, chosen by the kernel, for the namespace of descriptor `netns`. EEXIST: it has one."""
+    attributes = _u32(uapi.NETNSA_FD, netns)
+    attributes += attribute(uapi.NETNSA_NSID, I32.pack(uapi.NETNSA_NSID_NOT_ASSIGNED))
+    return Message(uapi.RTM_NEWNSID, 0, uapi.RTGENMSG.pack(AF_UNSPEC) + attributes)
 
 
 def new_address(wanted: Address, index: int, *, replace: bool = False) -> Message:

@@ -1,7 +1,7 @@
 """Numbers of the kernel's netlink interface, named as in its headers.
 
 From include/uapi/linux/: netlink.h, rtnetlink.h, if_link.h, if_addr.h, fib_rules.h, veth.h,
-if_bridge.h, nsfs.h; and asm-generic/socket.h. They are stable ABI.
+if_bridge.h, net_namespace.h, nsfs.h; and asm-generic/socket.h. They are stable ABI.
 """
 
 import struct
@@ -47,6 +47,7 @@ RTM_GETNEIGH = 30
 RTM_NEWRULE = 32
 RTM_DELRULE = 33
 RTM_GETRULE = 34
+RTM_NEWNSID = 88
 RTA_DST = 1
 RTA_OIF = 4
 RTA_GATEWAY = 5
@@ -118,6 +119,11 @@ FR_ACT_TO_TBL = 1
 NDA_DST = 1
 NDA_LLADDR = 2
 
+# net_namespace.h
+NETNSA_NSID = 1
+NETNSA_FD = 3
+NETNSA_NSID_NOT_ASSIGNED = -1
+
 # nsfs.h, sched.h
 NS_GET_NSTYPE = 0xB703
 CLONE_NEWNET = 0x40000000
@@ -128,6 +134,7 @@ IFINFOMSG = struct.Struct("=BxHiII")  # family, device type, index, flags, chang
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 # family, dst length, src length, tos, table, protocol, scope, type (for rules: action), flags
 RTMSG = struct.Struct("=BBBBBBBBI")
+RTGENMSG = struct.Struct("=Bxxx")  # family
 NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, hops, index
 U32 = struct.Struct("=I")

@@ -2,7 +2,7 @@
 
 from netd.engine.interfaces import Trigger
 from netd.plan.firewall import ruleset
-from netd.plan.objects import SetElement
+from netd.plan.objects import Macvlan, SetElement
 from netd.plan.ports import HeldPort
 from tests.contract.lab import Lab
 from tests.contract.test_lifecycles import BLUE
@@ -94,6 +94,22 @@ async def test_changes_inside_are_told_with_an_id_that_an_observation_explains(l
         seen = await triggers.until(lambda t: t.kind == "route" and t.verb == "delete")
     assert (seen.name, seen.host) == ("0.0.0.0/0", False)
     assert (await lab.observe(*everything)).nsids[seen.nsid] == {"nv1"}
+
+
+async def test_changes_inside_are_told_where_only_a_macvlan_leads(lab: Lab) -> None:
+    box = await lab.container()
+    lab.world.add_link("parent0")
+    mac = "02:00:00:00:00:09"
+    link = Macvlan(
+        ns=box, owner="e1", name="eth0", mtu=1500, parent="parent0", mode="bridge", mac=mac
+    )
+    await lab.converge(link)
+    with lab.triggers() as triggers:
+        lab.world.delete_link("eth0", box)
+        seen = await triggers.until(
+            lambda t: (t.kind, t.name, t.verb) == ("link", "eth0", "delete")
+        )
+    assert not seen.host
 
 
 async def test_no_trigger_after_the_watch_has_ended(lab: Lab) -> None:

@@ -65,7 +65,7 @@ class Town:
             name="blue", driver="bridge", subnets=["10.20.0.0/24", "fd20::/64"]
         )
         host.client.create_network(name="red", driver="bridge", subnets=["10.30.0.0/24"])
-        self.one, self.two = host.container(), host.container()
+        self.one, self.two, self.three = (host.container() for _ in range(3))
         self.endpoint = host.attach(
             "blue",
             self.one,
@@ -83,6 +83,7 @@ class Town:
             options={"shim": True},
         )
         host.attach("lan", self.two, name="two", ifname="eth1")
+        host.attach("lan", self.three, name="three")  # no veth leads there
         self._server = serve(self.one, stack, 80)
         self.events = Events(host.socket)
         self.as_it_was = self.world()
@@ -94,7 +95,12 @@ class Town:
         links = frozenset(_MADE_BY.sub("", line) for line in census(self.host, names))
         host = links | ruleset_of(self.host, names) | sysctls
         accept_ra = frozenset([self.one.run("sysctl", "net.ipv6.conf.eth0.accept_ra", check=False)])
-        return (host, census(self.one, names) | accept_ra, census(self.two, names))
+        return (
+            host,
+            census(self.one, names) | accept_ra,
+            census(self.two, names),
+            census(self.three, names),
+        )
 
     def assert_traffic_flows(self) -> None:
         host, get = self.host, self._server.get
@@ -105,7 +111,8 @@ class Town:
             assert self.two.pings(address)
         for address in (Host.OUTSIDE, Host.OUTSIDE6, "10.30.0.1"):
             assert self.one.pings(address)
-        for address in ("10.40.0.2", "fd40::2"):  # by the shim, as they have no gateway
+        # By the shim, as they have no gateway.
+        for address in ("10.40.0.2", "fd40::2", "10.40.0.3", "fd40::3"):
             assert host.pings(address)
 
     def break_it(self, where: str, command: str) -> None:
@@ -114,7 +121,7 @@ class Town:
         names = {"NV": nv, "NI": nv.replace("nv", "ni", 1), "RED": self.second["host_ifname"]}
         for name, link in names.items():
             command = command.replace(name, link)
-        space = {"host": self.host, "one": self.one, "two": self.two}[where]
+        space = {"host": self.host, "one": self.one, "two": self.two, "three": self.three}[where]
         space.run("sh", "-ec", command)
 
     def await_repair(self, within_s: float) -> None:
@@ -196,6 +203,8 @@ def _ids(value: str) -> str:
         ("host", "ip route del 10.40.0.2", "add route 10.40.0.2/32"),
         ("two", "ip link del eth1", "add link eth1 link eth0 type macvlan"),
         ("two", "ip address del fd40::2/64 dev eth1", "add address fd40::2/64"),
+        ("three", "ip link del eth0", "add link eth0 link eth0 type macvlan"),
+        ("three", "ip address del 10.40.0.3/24 dev eth0", "add address 10.40.0.3/24"),
         ("host", "sysctl -w net.ipv4.ip_forward=0", "sysctl net.ipv4.ip_forward = 1"),
         ("host", "sysctl -w net.ipv6.conf.all.forwarding=0", "net.ipv6.conf.all.forwarding = 1"),
         ("one", "ip link set eth0 down", "up is False"),

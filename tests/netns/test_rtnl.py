@@ -375,6 +375,20 @@ def test_what_is_left_on_a_retired_pair_is_nobodys(
     assert diff(wanted, seen.state) == []
 
 
+def test_a_macvlan_that_an_earlier_netd_made_is_heard_once_it_was_looked_at(
+    kernel: Kernel, container: Callable[[], Container]
+) -> None:
+    box = container()
+    ns = kernel.add_sandbox(box)
+    run("ip", "link", "add", "up0", "type", "bridge")
+    run("ip", "link", "add", "eth0", "link", "up0", "netns", str(box.pid), "type", "macvlan")
+    assert "nsid" not in run("ip", "netns", "list-id")
+    wanted = Macvlan(ns=ns, owner="e1", name="eth0", parent="up0", mode="bridge", mac=None)
+    for _ in range(2):
+        kernel.observe(state_of([wanted]))
+        assert run("ip", "netns", "list-id").count("nsid") == 1
+
+
 def test_routes_that_differ_in_their_metric_are_two(
     kernel: Kernel, container: Callable[[], Container]
 ) -> None:
