@@ -1,0 +1,30 @@
+"""What scripts say when they are called wrongly; nothing is installed or run."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", ["test bogus", "test unit docs", "demo --kepp"])
+def test_a_wrong_argument_is_answered_with_the_usage(command: str) -> None:
+    script, *arguments = command.split()
+    done = run(f"scripts/{script}", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"usage: scripts/{script} [")
+    assert done.stdout == ""
+
+
+def test_the_check_that_failed_is_named() -> None:
+    text = (ROOT / "scripts/test").read_text()
+    functions = re.findall(r"^(?:heading|check)\(\) \{.*?\}$", text, re.MULTILINE | re.DOTALL)
+    program = "set -eu; failed=()\n" + "\n".join(functions)
+    done = run("bash", "-c", program + "\ncheck 'the name' false; echo \"${failed[*]}\"")
+    assert done.stdout.splitlines()[-1] == "the name"
