@@ -17,6 +17,7 @@ Word = Annotated[str, msgspec.Meta(max_length=256)]
 PathName = Annotated[str, msgspec.Meta(max_length=4096)]  # PATH_MAX, include/uapi/linux/limits.h
 
 _NETWORK = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?\Z")
+_ID = re.compile(r"[0-9a-f]{16}\Z")
 _DNS_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z", re.IGNORECASE)
 _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}\Z")
 _ENDPOINT_LINK = re.compile(r"n[vi][0-9a-f]{12}\Z")  # see veth_name and ifb_name
@@ -31,6 +32,11 @@ def check_network_name(name: str) -> None:
         raise Invalid(
             f"network name {name!r}: use 1 to 63 lower-case letters, digits, '-', '_' or '.', "
             "beginning and ending with a letter or digit",
+            field="name",
+        )
+    if _ID.match(name):
+        raise Invalid(
+            f"network name {name!r}: 16 hexadecimal digits are an id; choose another name",
             field="name",
         )
 

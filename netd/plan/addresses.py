@@ -178,8 +178,8 @@ def choose_subnet(pools: Sequence[Pool], taken: Sequence[Taken]) -> IPNetwork:
                 return subnet
     bases = ", ".join(f"{pool.base} in /{pool.prefix}" for pool in pools)
     raise Exhausted(
-        f"no free subnet is left in {bases}; give one with `subnets`, or add a pool in "
-        "networks.ipv4_pools or networks.ipv6_pools of the configuration",
+        f"no free subnet is left in {bases}; give one with `subnets`, or set "
+        "networks.ipv4_pools or networks.ula of the configuration to a range with room",
         field="subnets",
     )
 

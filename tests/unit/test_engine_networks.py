@@ -446,6 +446,13 @@ async def test_what_the_kernel_keeps_of_a_deleted_network_goes_at_the_next_pass(
     assert host.text() == ""
 
 
+async def test_the_id_of_a_network_names_no_other(host: Host) -> None:
+    blue = await host.network("blue")
+    with pytest.raises(Invalid, match="are an id"):
+        await host.network(blue.id)
+    assert host.engine.networks() == (blue,)
+
+
 async def test_networks_survive_a_restart(host: Host) -> None:
     networks = [await host.network("blue"), await host.network("lan", "macvlan")]
     before = host.kernel.text()

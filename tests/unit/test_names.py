@@ -27,7 +27,7 @@ NETWORKS = st.from_regex(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?", fullmatch=True
 IDS = st.text(string.hexdigits.lower()[:16], min_size=16, max_size=16)
 
 
-@pytest.mark.parametrize("name", ["a", "blue", "a.b-c_d", "0", "x" * 63])
+@pytest.mark.parametrize("name", ["a", "blue", "a.b-c_d", "0", "x" * 63, "e" * 15, "e" * 17])
 def test_network_names(name: str) -> None:
     check_network_name(name)
 
@@ -40,6 +40,12 @@ def test_what_is_no_network_name(name: str) -> None:
     with pytest.raises(Invalid) as caught:
         check_network_name(name)
     assert caught.value.field == "name"
+
+
+@given(IDS)
+def test_an_id_is_no_network_name(name: str) -> None:
+    with pytest.raises(Invalid, match="are an id"):
+        check_network_name(name)
 
 
 @pytest.mark.parametrize("name", ["web", "web-1", "_srv", "A", "x" * 63])
