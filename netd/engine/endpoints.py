@@ -22,7 +22,7 @@ from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
 from netd.engine.requests import check_attach
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch, EndpointRecord, Sandbox
-from netd.model.errors import Exhausted, KernelFailure, Unavailable
+from netd.model.errors import Exhausted, KernelFailure, NetdError, NotFound, Unavailable
 from netd.model.network import Network
 from netd.plan.bridge import PORTS_MAX
 from netd.plan.diff import creation, diff, removal
@@ -94,7 +94,7 @@ class Endpoints:
                     await parts.store.commit(Change(put_endpoints=note))
                 failures = await self._apply(creation(objects, "attach"), record)
                 if failures:
-                    raise explain(failures)
+                    raise await self._explained(failures, record)
                 await self._publishing.forget_flows(ports_of(record))
                 await parts.store.commit(
                     Change(put_endpoints=(record,), delete_leases=allocation.leases_used())
@@ -142,7 +142,7 @@ class Endpoints:
                 try:
                     failures = await self._apply(operations, new)
                     if failures:
-                        raise explain(failures)
+                        raise await self._explained(failures, new)
                     # The same host port may lead elsewhere by now.
                     changed = set(old.endpoint.ports) ^ set(new.endpoint.ports)
                     await self._publishing.forget_flows(
@@ -272,6 +272,12 @@ class Endpoints:
             return []
         sandboxes = {record.sandbox.key: record.sandbox} if record.sandbox else {}
         return await self._parts.kernel.apply(operations, sandboxes)
+
+    async def _explained(self, failures: list[Failure], record: EndpointRecord) -> NetdError:
+        sandbox = record.sandbox
+        if sandbox is not None and not await self._parts.kernel.alive(sandbox):
+            return NotFound(f"the container has ended: {sandbox.path} is no more", field="netns")
+        return explain(failures)
 
     async def _undo(self, operations: list[Operation], record: EndpointRecord) -> None:
         """Take back what intent no longer wants, and UDP flows to the ports that had it.

@@ -3,7 +3,14 @@
 import errno
 from collections.abc import Sequence
 
-from netd.model.errors import Conflict, Exhausted, KernelFailure, NetdError, NotFound
+from netd.model.errors import (
+    Conflict,
+    Exhausted,
+    KernelFailure,
+    NetdError,
+    NotFound,
+    Unavailable,
+)
 from netd.plan.objects import Link, Macvlan, Veth
 from netd.plan.operations import Failure
 
@@ -24,6 +31,11 @@ def explain(failures: Sequence[Failure]) -> NetdError:
             return Conflict(f"a link {obj.name} exists on this host that is not netd's: rename it")
         case errno.ESTALE | errno.ENONET:
             return NotFound(f"the network namespace is gone: {first.message}", field="netns")
+        case errno.EADDRINUSE if isinstance(obj, Macvlan):
+            return Unavailable(
+                f"another macvlan link on {obj.parent} has the MAC {obj.mac}: one of a container "
+                "that has ended, which the kernel removes in a moment, or one that is not netd's"
+            )
         case errno.EBUSY if isinstance(obj, Macvlan):
             return Conflict(f"{obj.parent} is in use by another kind of link: {first.message}")
         case _:

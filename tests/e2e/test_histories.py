@@ -106,7 +106,10 @@ class History(RuleBasedStateMachine):
             value = work(*arguments, **fields)
         except ApiError as error:
             self.answered[error.code] += 1
-            if error.code not in ("invalid", "not-found", "conflict", "exhausted"):
+            # A killed container's macvlan link keeps its MAC until the kernel has removed it.
+            if "another macvlan link on eth0 has the MAC" not in error.detail and (
+                error.code not in ("invalid", "not-found", "conflict", "exhausted")
+            ):
                 raise
             return None
         self.answered[work.__name__] += 1
@@ -176,9 +179,10 @@ class History(RuleBasedStateMachine):
     def attach_what_cannot_be(self, network: str, number: int, wrong: dict[str, Any]) -> None:
         client = self.lab.host.client
         request = {"container_id": f"c{number}", "pid": self.lab.containers[number].pid} | wrong
-        known = client.endpoints()
+        known = {endpoint["id"] for endpoint in client.endpoints()}
         if self.call(client.attach, network, **request) is None:
-            assert client.endpoints() == known
+            # One of a killed container may go meanwhile.
+            assert {endpoint["id"] for endpoint in client.endpoints()} <= known
 
     @rule(
         pick=st.integers(0, 8),
