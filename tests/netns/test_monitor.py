@@ -144,7 +144,8 @@ async def test_addresses_routes_and_rules_of_the_host(watched: Watched) -> None:
 async def test_shaping_that_is_taken_away(watched: Watched, command: str) -> None:
     run("ip", "link", "add", "nv1", "up", "type", "ifb")
     run("tc", "qdisc", "add", "dev", "nv1", "ingress")
-    run(*"tc filter add dev nv1 ingress u32 match u32 0 0 flowid 1:1".split())
+    match = ("u32", "match", "u32", "0", "0", "flowid", "1:1")
+    run("tc", "filter", "add", "dev", "nv1", "ingress", *match)
     assert "shaping" not in {trigger.kind for trigger in await watched.fence()}
     run("tc", *command.split())
     assert "nv1" in {trigger.name for trigger in await watched.fence() if trigger.kind == "shaping"}
