@@ -58,7 +58,8 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     address or the route's destination;
     `host` is False for an event of another namespace, which `nsid` then identifies as
     `Observation.nsids` does; `lost` says that events were lost.
-    `master` and `up` are set for links only.
+    The rest is set for links only, `mac` and `owner`, which the link's tag names ("" where the
+    tag is not whole), for the host's only.
     """
 
     kind: Literal["link", "address", "route", "rule", "shaping", "sysctl", "ruleset", "lost"]
@@ -69,6 +70,8 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     master: str | None = None
     up: bool = True
     mtu: int = 0
+    mac: str = ""
+    owner: str = ""
 
 
 class Kernel(Protocol):

@@ -14,7 +14,7 @@ from netd.engine.parts import Parts
 from netd.engine.reconciler import Reconciler
 from netd.model.errors import NetdError
 from netd.model.names import is_endpoint_link
-from netd.plan.objects import HOST, HOST_OWNER, Link, Object, Veth
+from netd.plan.objects import HOST, HOST_OWNER, Bridge, Link, Macvlan, Object, Veth
 
 log = logging.getLogger(__name__)
 
@@ -177,8 +177,14 @@ class Watch:
 
 def _is_wrong(obj: Object, trigger: Trigger) -> bool:
     """Whether a link is other than wanted, as far as the event tells."""
-    if not isinstance(obj, Link):
-        return False
-    if not trigger.up or (obj.mtu is not None and trigger.mtu not in (0, obj.mtu)):
-        return True
-    return isinstance(obj, Veth) and trigger.master != obj.master
+    match obj:
+        case Link() if not trigger.up or trigger.owner != obj.owner:
+            return True
+        case Link(mtu=int(mtu)) if trigger.mtu not in (0, mtu):
+            return True
+        case Veth(master=master):
+            return trigger.master != master
+        case Bridge(mac=mac) | Macvlan(mac=mac):
+            return mac is not None and trigger.mac != mac
+        case _:
+            return False

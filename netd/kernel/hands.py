@@ -6,7 +6,19 @@ from msgspec.structs import replace
 
 from netd.kernel.simulation import OtherLink
 from netd.model.endpoint import Sandbox
-from netd.plan.objects import HOST, Address, Link, Object, Route, Ruleset, Sysctl, Veth
+from netd.plan.objects import (
+    HOST,
+    Address,
+    Bridge,
+    Link,
+    Macvlan,
+    Object,
+    Route,
+    Ruleset,
+    Sysctl,
+    Veth,
+    VethPeer,
+)
 from netd.plan.ports import HeldPort
 
 if TYPE_CHECKING:
@@ -39,14 +51,20 @@ class Hands:
         *,
         up: bool | None = None,
         mtu: int | None = None,
+        mac: str | None = None,
         master: str | None = None,
+        owner: str | None = None,
     ) -> None:
-        """Change a link; `master=""` takes it off its bridge."""
+        """Change a link; `master=""` takes it off its bridge, `owner=""` spoils netd's tag."""
         link: Link = self._kernel.simulation.link(ns, name)
         if up is not None:
             link = replace(link, up=up)
         if mtu is not None:
             link = replace(link, mtu=mtu)
+        if mac is not None and isinstance(link, Bridge | Macvlan | VethPeer):
+            link = replace(link, mac=mac)
+        if owner is not None:
+            link = replace(link, owner=owner)
         if master is not None and isinstance(link, Veth):
             link = replace(link, master=master or None, hairpin=False)
         elif master is not None and isinstance(link, OtherLink):

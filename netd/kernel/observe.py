@@ -128,7 +128,7 @@ class Observer:
         return retired
 
     def _host_link(self, link: LinkInfo) -> Link | None:
-        owner = tag.owner_of(link.alias) or ""
+        owner = tag.owner_by(link.group, link.alias)
         match link.kind:
             case "bridge":
                 return Bridge(

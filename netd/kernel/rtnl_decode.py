@@ -104,21 +104,21 @@ def decode_link(data: bytes, start: int, end: int) -> LinkInfo:
     found = attributes(data, start + uapi.IFINFOMSG.size, end)
     place = found.get(uapi.IFLA_LINKINFO)
     info = attributes(data, *place) if place else {}
-    kind = _text(data, info.get(uapi.IFLA_INFO_KIND))
+    kind = text(data, info.get(uapi.IFLA_INFO_KIND))
     return LinkInfo(
         index=index,
-        name=_text(data, found.get(uapi.IFLA_IFNAME)),
+        name=text(data, found.get(uapi.IFLA_IFNAME)),
         kind=kind,
-        mac=_mac(data, found.get(uapi.IFLA_ADDRESS)),
-        mtu=_u32(data, found.get(uapi.IFLA_MTU)) or 0,
+        mac=mac(data, found.get(uapi.IFLA_ADDRESS)),
+        mtu=u32(data, found.get(uapi.IFLA_MTU)) or 0,
         up=bool(flags & uapi.IFF_UP),
         carrier=bool((place := found.get(uapi.IFLA_CARRIER)) and data[place[0]]),
         arphrd=arphrd,
-        master=_u32(data, found.get(uapi.IFLA_MASTER)),
-        parent=_u32(data, found.get(uapi.IFLA_LINK)),
+        master=u32(data, found.get(uapi.IFLA_MASTER)),
+        parent=u32(data, found.get(uapi.IFLA_LINK)),
         netns_id=_i32(data, found.get(uapi.IFLA_LINK_NETNSID)),
-        group=_u32(data, found.get(uapi.IFLA_GROUP)) or 0,
-        alias=_text(data, found.get(uapi.IFLA_IFALIAS)),
+        group=u32(data, found.get(uapi.IFLA_GROUP)) or 0,
+        alias=text(data, found.get(uapi.IFLA_IFALIAS)),
         mode=_mode(data, info) if kind in ("macvlan", "ipvlan") else None,
         # Looked for where netd sets them only: these blocks are large.
         route_localnet=kind == "bridge" and _route_localnet(data, found.get(uapi.IFLA_AF_SPEC)),
@@ -132,15 +132,15 @@ def decode_address(data: bytes, start: int, end: int) -> AddressInfo:
     # On a point-to-point link IFA_ADDRESS is the other side's; IPv6 has IFA_LOCAL only then.
     place = found.get(uapi.IFA_LOCAL) or found[uapi.IFA_ADDRESS]
     address = f"{_address(family, data, place)}/{length}"
-    wide_flags = _u32(data, found.get(uapi.IFA_FLAGS))
+    wide_flags = u32(data, found.get(uapi.IFA_FLAGS))
     return AddressInfo(index, address, scope, flags if wide_flags is None else wide_flags)
 
 
 def decode_route(data: bytes, start: int, end: int) -> RouteInfo:
     family, length, _, _, table, protocol, scope, kind, _ = uapi.RTMSG.unpack_from(data, start)
     found = attributes(data, start + uapi.RTMSG.size, end)
-    wide_table = _u32(data, found.get(uapi.RTA_TABLE))
-    index = _u32(data, found.get(uapi.RTA_OIF))
+    wide_table = u32(data, found.get(uapi.RTA_TABLE))
+    index = u32(data, found.get(uapi.RTA_OIF))
     gateway = _gateway(family, data, found)
     if index is None and (hops := found.get(uapi.RTA_MULTIPATH)):
         size, _, _, index = uapi.RTNEXTHOP.unpack_from(data, hops[0])
@@ -154,7 +154,7 @@ def decode_route(data: bytes, start: int, end: int) -> RouteInfo:
         source=_address(family, data, place) if (place := found.get(uapi.RTA_PREFSRC)) else None,
         table=table if wide_table is None else wide_table,
         protocol=protocol,
-        metric=_u32(data, found.get(uapi.RTA_PRIORITY)) or 0,
+        metric=u32(data, found.get(uapi.RTA_PRIORITY)) or 0,
         kind=kind,
         scope=scope,
     )
@@ -164,13 +164,13 @@ def decode_rule(data: bytes, start: int, end: int) -> RuleInfo:
     family, _, source_length, _, table, *_ = uapi.RTMSG.unpack_from(data, start)
     found = attributes(data, start + uapi.RTMSG.size, end)
     source = found.get(uapi.FRA_SRC)
-    wide_table = _u32(data, found.get(uapi.FRA_TABLE))
+    wide_table = u32(data, found.get(uapi.FRA_TABLE))
     protocol = found.get(uapi.FRA_PROTOCOL)
     return RuleInfo(
         family=family,
         source=_prefix(family, source_length, data, source) if source else None,
         table=table if wide_table is None else wide_table,
-        priority=_u32(data, found.get(uapi.FRA_PRIORITY)) or 0,
+        priority=u32(data, found.get(uapi.FRA_PRIORITY)) or 0,
         protocol=data[protocol[0]] if protocol else 0,
     )
 
@@ -182,7 +182,7 @@ def decode_neighbour(data: bytes, start: int, end: int) -> NeighbourInfo:
     return NeighbourInfo(
         index=index,
         address=_address(family, data, place) if place else "",
-        mac=_mac(data, found.get(uapi.NDA_LLADDR)),
+        mac=mac(data, found.get(uapi.NDA_LLADDR)),
         state=state,
     )
 
@@ -274,15 +274,18 @@ def _prefix(family: int, length: int, data: bytes, place: tuple[int, int] | None
     return f"{_address(family, data, place)}/{length}"
 
 
-def _text(data: bytes, place: tuple[int, int] | None) -> str:
+# What one attribute holds; "" or None without it.
+
+
+def text(data: bytes, place: tuple[int, int] | None) -> str:
     return data[place[0] : place[1]].rstrip(b"\0").decode(errors="replace") if place else ""
 
 
-def _mac(data: bytes, place: tuple[int, int] | None) -> str:
+def mac(data: bytes, place: tuple[int, int] | None) -> str:
     return data[place[0] : place[1]].hex(":") if place else ""
 
 
-def _u32(data: bytes, place: tuple[int, int] | None) -> int | None:
+def u32(data: bytes, place: tuple[int, int] | None) -> int | None:
     return U32.unpack_from(data, place[0])[0] if place else None
 
 

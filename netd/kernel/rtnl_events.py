@@ -9,10 +9,10 @@ from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
 from netd.engine.interfaces import Trigger
-from netd.kernel import uapi
+from netd.kernel import tag, uapi
 from netd.kernel.attributes import attributes
-from netd.kernel.rtnl_decode import decode_address, decode_route, decode_rule
-from netd.kernel.uapi import I32, IFINFOMSG, NLMSGHDR, U32
+from netd.kernel.rtnl_decode import decode_address, decode_route, decode_rule, mac, text, u32
+from netd.kernel.uapi import I32, IFINFOMSG, NLMSGHDR
 
 HOST_NSID: Final = -1
 
@@ -85,22 +85,21 @@ class RtnlEvents:
             # leaves, and a message of the link itself comes as well.
             return None
         found = attributes(data, event.start + IFINFOMSG.size, event.end)
-        place = found[uapi.IFLA_IFNAME]
-        name = data[place[0] : place[1] - 1].decode()
-        master = found.get(uapi.IFLA_MASTER)
-        mtu = found.get(uapi.IFLA_MTU)
-        host = event.nsid == HOST_NSID
-        if host:
-            self._remember(event.verb, index, name)
+        name = text(data, found[uapi.IFLA_IFNAME])
+        if event.nsid != HOST_NSID:
+            return Trigger(kind="link", verb=event.verb, name=name, host=False, nsid=event.nsid)
+        self._remember(event.verb, index, name)
+        master = u32(data, found.get(uapi.IFLA_MASTER))
+        group = u32(data, found.get(uapi.IFLA_GROUP)) or 0
         return Trigger(
             kind="link",
             verb=event.verb,
             name=name,
-            host=host,
-            nsid=event.nsid,
-            master=self._name(U32.unpack_from(data, master[0])[0]) if host and master else None,
+            master=None if master is None else self._name(master),
             up=bool(flags & uapi.IFF_UP),
-            mtu=U32.unpack_from(data, mtu[0])[0] if mtu else 0,
+            mtu=u32(data, found.get(uapi.IFLA_MTU)) or 0,
+            mac=mac(data, found.get(uapi.IFLA_ADDRESS)),
+            owner=tag.owner_by(group, text(data, found.get(uapi.IFLA_IFALIAS))),
         )
 
     def _remember(self, verb: str, index: int, name: str) -> None:

@@ -54,16 +54,17 @@ def trigger_of(verb: Literal["new", "delete"], obj: Object, nsid: int) -> Trigge
     host = obj.ns == HOST
     match obj:
         case Link():
-            master = obj.master if isinstance(obj, Veth | OtherLink) else None
+            if not host:
+                return Trigger(kind="link", verb=verb, name=obj.name, host=False, nsid=nsid)
             return Trigger(
                 kind="link",
                 verb=verb,
                 name=obj.name,
-                host=host,
-                nsid=nsid,
-                master=master,
+                master=obj.master if isinstance(obj, Veth | OtherLink) else None,
                 up=obj.up,
                 mtu=obj.mtu or 0,
+                mac=_mac(obj),
+                owner=obj.owner,
             )
         case Address():
             return Trigger(kind="address", verb=verb, name=obj.address, host=host, nsid=nsid)
@@ -84,14 +85,17 @@ def trigger_of(verb: Literal["new", "delete"], obj: Object, nsid: int) -> Trigge
 def link_fact(link: Link, *, index: int, ours: bool) -> LinkFact:
     """The link as `Facts` show it."""
     kind = link.kind if isinstance(link, Macvlan | OtherLink) else _KIND.get(type(link), "")
-    mac = link.mac if isinstance(link, Bridge | Macvlan | VethPeer | OtherLink) else ""
     return LinkFact(
         index=index,
         name=link.name,
-        mac=mac or "",
+        mac=_mac(link),
         mtu=link.mtu or 0,
         kind=kind,
         up=link.up,
         ours=ours,
         master=link.master if isinstance(link, Veth | OtherLink) else None,
     )
+
+
+def _mac(link: Link) -> str:
+    return link.mac or "" if isinstance(link, Bridge | Macvlan | VethPeer | OtherLink) else ""

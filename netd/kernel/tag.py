@@ -16,6 +16,11 @@ def alias(owner: str) -> str:
     return _PREFIX + owner
 
 
+def owner_by(group: int, alias_text: str) -> str:
+    """The owner by the whole tag of a link of the host; "" where some of it is missing."""
+    return owner_of(alias_text) or "" if group == LINK_GROUP else ""
+
+
 def owner_of(alias_text: str) -> str | None:
     """The owner that an alias names, or None when it is not netd's."""
     return alias_text[len(_PREFIX) :] if alias_text.startswith(_PREFIX) else None

@@ -169,6 +169,10 @@ def _ids(value: str) -> str:
         ("host", "ip link del nd-blue", "add link nd-blue type bridge"),
         ("host", "ip link set nd-blue down", "change link nd-blue"),
         ("host", "ip link set nd-blue mtu 1300", "mtu is 1300, not 1500"),
+        ("host", "ip link set nd-blue address 02:00:00:00:00:01", "mac is 02:00:00:00:00:01"),
+        ("host", "ip link set nd-blue alias ''", "owner is , not"),
+        ("host", "ip link set NV group 0", "owner is , not"),
+        ("host", "ip link set ns-lan address 02:00:00:00:00:01", "mac is 02:00:00:00:00:01"),
         ("host", "ip address del 10.20.0.1/24 dev nd-blue", "add address 10.20.0.1/24"),
         ("host", "ip address del fd20::1/64 dev nd-blue", "add address fd20::1/64"),
         ("host", "ip address flush dev nd-blue", "add address fe80::"),
@@ -228,7 +232,6 @@ def test_damage_is_repaired_within_a_second(
 @pytest.mark.parametrize(
     ("where", "command", "repair"),
     [
-        ("host", "ip link set nd-blue address 02:00:00:00:00:01", "mac is 02:00:00:00:00:01"),
         ("host", "ip link set NV name mine", "add link NV type veth"),
         ("host", "bridge link set dev NV hairpin off", "hairpin is False"),
         ("host", "tc qdisc replace dev NV root tbf rate 1mbit burst 5k lat 1ms", "rate_bps is"),

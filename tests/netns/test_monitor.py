@@ -89,6 +89,22 @@ async def test_a_link_that_comes_changes_and_goes(watched: Watched) -> None:
     assert gone.host
 
 
+async def test_a_links_mac_and_the_owner_that_its_whole_tag_names(watched: Watched) -> None:
+    run("ip", "link", "add", "nd-blue", "group", "28260", "type", "bridge")
+    for change, mac, owner in (
+        (("alias", "netd:1:net1"), None, "net1"),
+        (("address", "02:00:00:00:00:07"), "02:00:00:00:00:07", "net1"),
+        (("group", "0"), "02:00:00:00:00:07", ""),
+        (("group", "28260"), "02:00:00:00:00:07", "net1"),
+        (("alias", ""), "02:00:00:00:00:07", ""),
+    ):
+        await watched.fence()
+        run("ip", "link", "set", "nd-blue", *change)
+        last = (await watched.fence())[-1]
+        assert (last.name, last.owner) == ("nd-blue", owner)
+        assert mac in (None, last.mac)
+
+
 async def test_a_port_that_leaves_its_bridge_is_a_change_not_a_deletion(watched: Watched) -> None:
     run("ip", "link", "add", "nd-blue", "type", "bridge")
     run("ip", "link", "add", "nv1", "master", "nd-blue", "type", "veth", "peer", "name", "p")

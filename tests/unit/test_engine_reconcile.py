@@ -45,6 +45,9 @@ DAMAGES: dict[str, Damage] = {
     "bridge deleted": lambda hands, ns, web: hands.delete_link("nd-blue"),
     "bridge down": lambda hands, ns, web: hands.set_link("nd-blue", up=False),
     "bridge mtu": lambda hands, ns, web: hands.set_link("nd-blue", mtu=1400),
+    "bridge mac": lambda hands, ns, web: hands.set_link("nd-blue", mac="02:00:00:00:00:01"),
+    "bridge's tag": lambda hands, ns, web: hands.set_link("nd-blue", owner=""),
+    "veth's tag": lambda hands, ns, web: hands.set_link(web.host_ifname, owner=""),
     "veth deleted": lambda hands, ns, web: hands.delete_link(web.host_ifname),
     "veth off its bridge": lambda hands, ns, web: hands.set_link(web.host_ifname, master=""),
     "veth on another bridge": lambda hands, ns, web: hands.set_link(
