@@ -27,6 +27,7 @@ class Events:
     """The events of a daemon, as they come, until it ends."""
 
     def __init__(self, socket: str) -> None:
+        self.seen: list[dict[str, Any]] = []
         self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
         self._lines = Client(socket).events()
         threading.Thread(target=self._read, daemon=True).start()
@@ -34,6 +35,7 @@ class Events:
     def _read(self) -> None:
         try:
             for event in self._lines:
+                self.seen.append(event)
                 self._queue.put(event)
         except Unreachable:
             pass  # the daemon was killed, as the test is over
@@ -270,6 +272,29 @@ def test_the_plan_says_what_is_wrong_before_it_is_repaired(cold_host: Host, tmp_
         events.await_one("drift.repaired", planned)
         assert cold_host.plan() == []
         assert cold_host.client.status()["drift"] == 0
+
+
+def test_attaching_and_detaching_is_no_drift(host: Host) -> None:
+    """Second endpoints have routing tables of their own, which outlive a detach for a moment."""
+    for network in ("blue", "red", "green"):
+        host.client.create_network(name=network, driver="bridge")
+    events = Events(host.socket)
+    boxes = [host.container() for _ in range(3)]
+    for box in boxes:
+        host.attach("blue", box)
+    for _ in range(5):
+        more = [
+            host.attach(network, box, ifname=ifname)
+            for box in boxes
+            for network, ifname in (("red", "eth1"), ("green", "eth2"))
+        ]
+        for endpoint in more:
+            host.client.detach(endpoint["id"])
+            assert host.client.reconcile()["applied"] == []
+    host.client.delete_network("green")
+    events.await_one("network.deleted", "")
+    assert not [event for event in events.seen if event["type"].startswith("drift")]
+    assert re.search(r"^netd_drift_repairs_total 0\.0$", host.client.metrics(), re.MULTILINE)
 
 
 FOREIGN = """
