@@ -62,7 +62,8 @@ def refusal(error: ApiError) -> Failure:
     if error.code == "invalid":
         hint = f"Try '{click.get_current_context().command_path} --help'."
     kind = _FAILURES.get(error.code, Failure)
-    detail = error.detail or error.title
+    # The option says where; the API's name for it would say it twice.
+    detail = (error.detail or error.title).removeprefix(f"{error.field}: " if option else "")
     return kind(f"{option}: {detail}" if option else detail, hint=hint)
 
 

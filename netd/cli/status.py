@@ -12,7 +12,7 @@ from netd.cli.output import clean, counted, level, print_conditions, print_field
 @click.command(epilog="\b\nExample:\n  netctl status --json")
 @shared.as_json
 def status(as_json: bool) -> None:
-    """Show in short how the daemon is.
+    """Show the daemon's state in short.
 
     That is what it holds, its drift from the kernel, and what is wrong.
     """

@@ -50,7 +50,7 @@ class Networks:
                     return existing, False
                 has = msgspec.json.encode(getattr(existing, field)).decode()
                 raise Conflict(
-                    f"network {spec.name!r} exists, and its {field} is {has}; choose another "
+                    f"network {spec.name!r} exists with {field} {has}; choose another "
                     "name, or delete it first",
                     field=field,
                 )

@@ -249,10 +249,10 @@ SPECIAL = "cannot be used for containers"
         ),
         (
             {"name": "blue", "subnets": ["10.1.0.0/24"]},
-            conflict("subnets", f'its subnets is ["{SUBNET}","{SUBNET6}"]; choose another name'),
+            conflict("subnets", f'exists with subnets ["{SUBNET}","{SUBNET6}"]; choose'),
         ),
-        ({"name": "blue", "driver": "none"}, conflict("driver", 'its driver is "bridge"')),
-        ({"name": "blue", "subnets": [], "mtu": 1400}, conflict("mtu", "its mtu is 1500")),
+        ({"name": "blue", "driver": "none"}, conflict("driver", 'exists with driver "bridge"')),
+        ({"name": "blue", "subnets": [], "mtu": 1400}, conflict("mtu", "exists with mtu 1500")),
     ],
 )
 def test_networks_that_cannot_be(world: World, spec: dict[str, Any], refusal: Refusal) -> None:
