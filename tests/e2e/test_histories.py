@@ -133,9 +133,14 @@ class History(RuleBasedStateMachine):
     @rule(name=networks)
     def delete(self, name: str) -> None:
         client = self.lab.host.client
-        users = [endpoint for endpoint in client.endpoints() if endpoint["network"] == name]
+        before = self.users(name)  # of which one may go meanwhile, when its container was killed
         self.call(client.delete_network, name)
-        assert (name in [network["name"] for network in client.networks()]) == bool(users)
+        there = name in [network["name"] for network in client.networks()]
+        assert before if there else not self.users(name)
+
+    def users(self, name: str) -> list[str]:
+        endpoints = self.lab.host.client.endpoints()
+        return [endpoint["id"] for endpoint in endpoints if endpoint["network"] == name]
 
     @rule(
         network=networks,
