@@ -3,19 +3,23 @@
 import json
 import os
 import re
+import signal
 import socket
 import stat
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from netd.client.client import Client
 from netd.client.errors import ApiError
 from tests.e2e.lab import Host
 from tests.e2e.wire import Refusal, ask, call, request
@@ -24,6 +28,7 @@ from tests.e2e.wire import Refusal, ask, call, request
 NOBODY, REGISTRY = 65534, 8
 ADMINS, VIEWERS, STRANGERS = 1, 2, 3
 CONFIG = '[api]\ngroup = "daemon"\nview_group = "bin"\nregistry_user = "mail"\n'
+QUEUE = 512  # netd.api.listening.BACKLOG
 ROOT = Path(__file__).parents[2]
 
 # Programs are read as root, for whom all of this checkout can be read, and run as the user.
@@ -359,3 +364,29 @@ def test_slow_and_silent_peers_hinder_nobody(host: Host) -> None:
         Refusal(404, "not-found", None, "there is no").check(
             ask(host.socket, request("GET", "/nothing"))
         )
+
+
+def test_a_burst_of_callers_waits_for_its_turn(host: Host) -> None:
+    """More at once than the socket's queue holds: each is served, none is turned away."""
+
+    def ask_status() -> bool:
+        with Client(host.socket) as client:
+            return bool(client.status()["ready"])
+
+    os.kill(host.daemon_pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(700) as threads:
+        answers = [threads.submit(ask_status) for _ in range(700)]
+        try:
+            while _queued(host) <= QUEUE:
+                time.sleep(0.01)  # nothing tells from outside that the queue is full
+        finally:
+            os.kill(host.daemon_pid, signal.SIGCONT)
+        assert all(answer.result() for answer in answers)
+
+
+def _queued(host: Host) -> int:
+    """How many connections wait to be accepted."""
+    for line in host.run("ss", "-Hxl").splitlines():
+        if host.socket in line:
+            return int(line.split()[2])
+    raise AssertionError("the daemon does not listen")

@@ -1,9 +1,11 @@
 """Nothing grows: not by thousands of requests, not by readers that never read."""
 
 import random
+import resource
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,3 +179,24 @@ def test_streams_end_with_their_readers(host: Host) -> None:
         with connect(host.socket) as reader:
             reader.sendall(request("GET", "/v1/events", last=False))
     before.check(host)
+
+
+def test_running_out_of_descriptors_is_survived(host: Host) -> None:
+    """Root may open as many connections as he likes, and harm himself only for as long."""
+    client = host.client
+    client.create_network(name="blue", driver="bridge")
+    container = host.container()
+    before = Remains.of(host)
+    few = len(list(Path(f"/proc/{host.daemon_pid}/fd").iterdir())) + 12
+    resource.prlimit(host.daemon_pid, resource.RLIMIT_NOFILE, (few, few))
+    with ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(connect(host.socket))
+        # On the connection that the client has already.
+        with pytest.raises(ApiError, match="Too many open files"):
+            client.attach("blue", container_id="c", pid=container.pid)
+        assert client.endpoints() == []
+    made = client.attach("blue", container_id="c", pid=container.pid)
+    client.detach(made["id"])
+    before.check(host)
+    assert client.status()["ready"]
