@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from netd.api.listening import BACKLOG
 from netd.client.client import Client
 from netd.client.errors import ApiError
 from tests.e2e.lab import Host
@@ -28,7 +29,6 @@ from tests.e2e.wire import Refusal, ask, call, request
 NOBODY, REGISTRY = 65534, 8
 ADMINS, VIEWERS, STRANGERS = 1, 2, 3
 CONFIG = '[api]\ngroup = "daemon"\nview_group = "bin"\nregistry_user = "mail"\n'
-QUEUE = 512  # netd.api.listening.BACKLOG
 ROOT = Path(__file__).parents[2]
 
 # Programs are read as root, for whom all of this checkout can be read, and run as the user.
@@ -377,7 +377,7 @@ def test_a_burst_of_callers_waits_for_its_turn(host: Host) -> None:
     with ThreadPoolExecutor(700) as threads:
         answers = [threads.submit(ask_status) for _ in range(700)]
         try:
-            while _queued(host) <= QUEUE:
+            while _queued(host) <= BACKLOG:
                 time.sleep(0.01)  # nothing tells from outside that the queue is full
         finally:
             os.kill(host.daemon_pid, signal.SIGCONT)
