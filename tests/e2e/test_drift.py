@@ -105,10 +105,10 @@ class Town:
         )
 
     def assert_traffic_flows(self) -> None:
-        host, get = self.host, self._server.get
-        assert host.outside.succeeds(*get(Host.ADDRESS, 8080))
-        assert host.outside.succeeds(*get(Host.ADDRESS6, 8080))
-        assert host.succeeds(*get("127.0.0.1", 8080))
+        host, knock = self.host, self._server.knock
+        assert host.outside.succeeds(*knock(Host.ADDRESS, 8080))
+        assert host.outside.succeeds(*knock(Host.ADDRESS6, 8080))
+        assert host.succeeds(*knock("127.0.0.1", 8080))
         for address in ("10.20.0.2", "fd20::2"):
             assert self.two.pings(address)
         for address in (Host.OUTSIDE, Host.OUTSIDE6, "10.30.0.1"):
