@@ -40,6 +40,11 @@ def complete(spec: NetworkSpec, identity: Identity, around: Surroundings) -> Net
     check_options(spec, _OPTIONS)
     _check_mode(spec)
     parent_mtu, parent = _settle_parent(spec, around)
+    if spec.mtu is not None and spec.mtu > parent_mtu:
+        raise Invalid(
+            f"mtu {spec.mtu}: no link on {parent} can have more than its {parent_mtu} bytes",
+            field="mtu",
+        )
     # The containers are on the parent's own segment, so its subnets are theirs too.
     segment = _segment(around.taken, parent)
     others = [taken for taken in around.taken if taken not in segment]

@@ -230,6 +230,7 @@ SPECIAL = "cannot be used for containers"
         ({"labels": {"": "x"}}, invalid("labels.", "keys have 1 to 1024 bytes")),
         ({"labels": {"a": "x" * 1025}}, invalid("labels.a", "values at most 1024")),
         ({"labels": {str(n): "" for n in range(5000)}}, invalid("labels", "at most 64 are kept")),
+        ({"driver": "macvlan", "mtu": 1501}, invalid("mtu", "no link on eth0 can have more")),
         ({"driver": "macvlan", "parent": "nope"}, invalid("parent", "no link 'nope'")),
         ({"driver": "macvlan", "parent": "e/h"}, invalid("parent", "use 1 to 15 letters")),
         ({"driver": "macvlan", "parent": "lo"}, invalid("parent", "not 'lo'")),
