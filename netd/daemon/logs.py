@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -65,7 +66,7 @@ def fields(record: logging.LogRecord) -> dict[str, Any]:
     return {key: value for key, value in given if key not in _STANDARD and value not in (None, "")}
 
 
-class DroppingHandler(logging.Handler):
+class DroppingHandler(logging.Handler, ABC):
     """Writes whole records, or drops and counts them. `send` says whether there was room."""
 
     def __init__(self) -> None:
@@ -83,8 +84,8 @@ class DroppingHandler(logging.Handler):
         except Exception:  # noqa: BLE001 - as logging.Handler asks for: a bad record ends nothing
             self.handleError(record)
 
-    def send(self, record: logging.LogRecord) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def send(self, record: logging.LogRecord) -> bool: ...
 
 
 def _told(count: int) -> logging.LogRecord:

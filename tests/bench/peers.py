@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,16 +13,16 @@ from tests.e2e.lab import Host, Namespace
 CNI_FOLDER = Path("/usr/lib/cni")
 
 
-class Peer:
+class Peer(ABC):
     """Connects and disconnects an existing network namespace."""
 
     name = ""
 
-    def attach(self, space: Namespace) -> None:
-        raise NotImplementedError(self.name)
+    @abstractmethod
+    def attach(self, space: Namespace) -> None: ...
 
-    def detach(self, space: Namespace) -> None:
-        raise NotImplementedError(self.name)
+    @abstractmethod
+    def detach(self, space: Namespace) -> None: ...
 
 
 def _run(host: Namespace, command: list[str], text: str, environment: dict[str, str]) -> None:
