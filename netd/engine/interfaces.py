@@ -1,16 +1,19 @@
 """What the engine needs of the world. Adapters implement these; the engine imports none."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from netd.model.endpoint import EndpointRecord, Lease, Sandbox
 from netd.model.network import Network
+from netd.model.views import ClusterKey, JoinResult, Member, MemberState, Token
 from netd.plan.facts import Facts
 from netd.plan.objects import Key, State
 from netd.plan.operations import Failure, Operation
 from netd.plan.ports import HeldPort
+
+GLOBAL_SCOPE: Final = bytes(8)  # of records that every member has
 
 
 class Clock(Protocol):
@@ -166,3 +169,179 @@ class Store(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """A record that this node is to publish; `value` None deletes it.
+
+    `table` has at most 32 characters, `key` 255, `value` 64 KiB. `scope` is 8 bytes: members
+    that subscribe to it get the record, everybody those of `GLOBAL_SCOPE`.
+    """
+
+    table: str
+    key: str
+    value: bytes | None
+    scope: bytes = GLOBAL_SCOPE
+
+
+class MemberChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A member is new (`before` is None), or something about it is."""
+
+    member: Member
+    before: MemberState | None = None
+
+
+class RecordChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A record came or changed; `value` None: it is deleted, or its owner dead or gone.
+
+    `owner` is a member's id. This node's own records are reported too.
+    """
+
+    owner: str
+    scope: bytes
+    table: str
+    key: str
+    value: bytes | None
+
+
+class ProblemChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A problem of the cluster came, or it went: then `detail` is "".
+
+    `code` is duplicate-name, cloned-identity, protocol-version or members-exceeded; `about` the
+    id of the member concerned.
+    """
+
+    code: str
+    about: str
+    detail: str
+
+
+ClusterChange = MemberChange | RecordChange | ProblemChange
+
+
+class PeerHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What this node knows of the way to another member. None is what was not tried yet.
+
+    `clock_offset_s` is the peer's clock minus this node's. `keys_missing` are the ids of keys
+    that this node has and the peer has not.
+    """
+
+    id: str
+    name: str
+    address: str
+    state: MemberState
+    udp_ok: bool | None = None
+    tcp_ok: bool | None = None
+    clock_offset_s: float | None = None
+    version: str = ""
+    protocol_min: int = 0
+    protocol_max: int = 0
+    keys_missing: tuple[str, ...] = ()
+
+
+class ClusterHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What `doctor` and metrics ask of the cluster.
+
+    `bound` and `advertised` are `address:port`, "" while this node is on its own. `secured` says
+    whether packets are sealed with a key. `primary` is the id of the key that this node sends
+    with, "" without one. `unanswered` has those of the addresses to join, from the configuration,
+    that have not answered, each with why. `refused` counts packets by the reason they were
+    refused for, `queued` what waits, by queue.
+    """
+
+    bound: str = ""
+    advertised: str = ""
+    secured: bool = False
+    primary: str = ""
+    protocol_min: int = 0
+    protocol_max: int = 0
+    peers: tuple[PeerHealth, ...] = ()
+    problems: tuple[ProblemChange, ...] = ()
+    unanswered: Mapping[str, str] = {}
+    refused: Mapping[str, int] = {}
+    queued: Mapping[str, int] = {}
+
+
+class Cluster(Protocol):
+    """The cluster that this node is a member of, or on its own. Ids are hexadecimal.
+
+    What is read is what is known here just now: no read waits for the network.
+    """
+
+    id: str  # this node's
+
+    def members(self) -> tuple[Member, ...]:
+        """This node first, then the others by name. `tags` and `conditions` are left empty."""
+        ...
+
+    async def join(self, addresses: Sequence[str], token: str | None) -> tuple[JoinResult, ...]:
+        """Ask all the addresses (`host`, `host:port`, `[v6]:port`; port 7940 by default).
+
+        With a token, a node that has no key gets the cluster's. Raises `Invalid` for an address
+        or token that cannot be right (fields `addresses[N]`, `token`), and `Unavailable` when
+        this node cannot take part at all. That nobody answers is told by the results.
+        """
+        ...
+
+    async def leave(self) -> None:
+        """Tell the others and be on its own from then on. Does nothing when it is already."""
+        ...
+
+    def keys(self) -> tuple[ClusterKey, ...]:
+        """The primary key first; () without a key."""
+        ...
+
+    async def install_key(self, secret: bytes | None) -> ClusterKey:
+        """Have all members hold a key of 32 bytes, or a new one. Done again it does nothing.
+
+        Raises `Invalid` for a secret of another length, `Unavailable` when it cannot be stored.
+        """
+        ...
+
+    async def use_key(self, key_id: str) -> ClusterKey:
+        """Have all members send with a key.
+
+        Raises `NotFound`, and `Conflict` naming the members that do not hold it yet.
+        """
+        ...
+
+    async def remove_key(self, key_id: str) -> None:
+        """Have all members forget a key.
+
+        Raises `NotFound`, and `Conflict` for the primary one and naming the members that still
+        send with it.
+        """
+        ...
+
+    async def issue_token(self, expires_s: int, uses: int) -> Token:
+        """A token for `join` on hosts that are not members. `Unavailable` without a key."""
+        ...
+
+    def publish(self, records: Sequence[Record]) -> None:
+        """Have all members see these records of this node, and no other value of theirs.
+
+        Records live as long as the process. Raises `Invalid` for one that is too large.
+        """
+        ...
+
+    def watch(self, notify: Callable[[ClusterChange], None]) -> Callable[[], None]:
+        """Call `notify` on the event loop for each change; the result stops it.
+
+        Before it returns, it has called `notify` for all members, visible records and problems
+        there are.
+        """
+        ...
+
+    def health(self) -> ClusterHealth: ...
+
+    def counters(self) -> dict[str, int]:
+        """What is counted since the start, by name."""
+        ...
+
+    def levels(self) -> dict[str, int]:
+        """What is waiting or kept just now, by name."""
+        ...
+
+    async def close(self) -> None:
+        """Stop taking part, without leaving: the others will find this node dead, or back."""
+        ...

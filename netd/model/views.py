@@ -10,16 +10,71 @@ RecordType = Literal["A", "AAAA", "PTR"]
 MemberState = Literal["alive", "suspect", "dead", "left"]
 
 
+class ProtocolRange(msgspec.Struct, frozen=True, kw_only=True):
+    """The versions of the cluster's protocol that a member understands, and the one it speaks."""
+
+    min: int
+    max: int
+    current: int
+
+
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A host of the cluster. `rtt_ms` is 0 for the host itself."""
+    """A host of the cluster, as this host sees it.
+
+    `rtt_ms` is 0 for the host itself and None for one that has not answered a probe yet.
+    `reachable` says whether this host's own probes get through, whatever the others say.
+    `epoch` grows with each start of the member's daemon, `incarnation` whenever it refutes that
+    it is suspected. `clock_offset_ms` is the member's clock minus this host's, None where it is
+    not known. `created_at` is when this host first heard of it, `since` when its state became
+    what it is.
+    """
 
     id: str
     name: str
     address: str
     state: MemberState
-    rtt_ms: float
+    rtt_ms: float | None
     version: str
     tags: dict[str, str] = {}
+    reachable: bool = True
+    epoch: int = 0
+    incarnation: int = 0
+    protocol: ProtocolRange | None = None
+    clock_offset_ms: float | None = None
+    created_at: str = ""
+    since: str = ""
+    conditions: tuple[Condition, ...] = ()
+
+
+class JoinResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one address that was to be joined: `error` is "" when it answered."""
+
+    address: str
+    error: str = ""
+
+
+class ClusterKey(msgspec.Struct, frozen=True, kw_only=True):
+    """A key of the cluster's ring, without its secret.
+
+    `id` is derived from the secret, so it is the same on all hosts; the `primary` key is the one
+    that this host sends with. `holders` and `users` are names of members: those that have the
+    key, and those that send with it.
+    """
+
+    id: str
+    primary: bool
+    holders: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    created_at: str = ""
+    conditions: tuple[Condition, ...] = ()
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """Lets `uses` hosts into the cluster until `expires_at`. A secret until then."""
+
+    token: str
+    expires_at: str
+    uses: int
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
