@@ -1,0 +1,141 @@
+"""Changes of records on their way to everybody: the other queue of the epidemic."""
+
+from netd.gossip.codec import encode
+from netd.gossip.log import Log, LogId
+from netd.gossip.member import Member
+from netd.gossip.messages import Head
+from netd.gossip.parts import Parts
+from netd.gossip.replica import Replica
+from netd.gossip.values import GLOBAL, NodeId, Scope
+
+TAIL_MAX = 32  # versions of one log on their way; of more only the head is told
+
+
+class _Tail:
+    """Versions of one log, ascending, and how often each was sent."""
+
+    __slots__ = ("sent", "versions")
+
+    def __init__(self) -> None:
+        self.versions: list[int] = []
+        self.sent: list[int] = []
+
+    def least(self) -> int:
+        return min(self.sent)
+
+
+class Changes:
+    """Implements `spreading.Cargo`. A log's versions that were sent `copies` times are done.
+
+    What is sent of a log has no gaps: from the first version that is still on its way.
+    """
+
+    def __init__(self, parts: Parts, replica: Replica) -> None:
+        self._parts = parts
+        self._replica = replica
+        self._tails: dict[LogId, _Tail] = {}
+        self.dropped = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._tails)
+
+    def __len__(self) -> int:
+        return len(self._tails)
+
+    def clear(self) -> None:
+        self._tails.clear()
+
+    def put(self, log_id: LogId, versions: list[int]) -> None:
+        """These versions were learned and have to go on."""
+        tail = self._tails.get(log_id)
+        if tail is None:
+            if len(self._tails) >= self._parts.settings.logs_queued_max:
+                worn = max(self._tails, key=lambda other: self._tails[other].least())
+                del self._tails[worn]
+                self.dropped += 1
+            tail = self._tails[log_id] = _Tail()
+        last = tail.versions[-1] if tail.versions else 0
+        for version in versions:
+            if version > last:
+                tail.versions.append(version)
+                tail.sent.append(0)
+
+    def drop(self, log_id: LogId) -> None:
+        self._tails.pop(log_id, None)
+
+    def drop_owner(self, owner: NodeId) -> None:
+        for log_id in [log_id for log_id in self._tails if log_id[0] == owner]:
+            del self._tails[log_id]
+
+    def peers(self, fresh_only: bool) -> list[Member]:
+        """Some members for each scope in which there is something to tell."""
+        parts = self._parts
+        scopes: dict[Scope, None] = {}
+        for (_, scope), tail in self._tails.items():
+            if not fresh_only or tail.least() < parts.settings.fanout:
+                scopes[scope] = None
+        found: list[Member] = []
+        for scope in scopes:
+            if scope == GLOBAL:
+                found += parts.members.pick(parts.random, parts.settings.fanout)
+            else:
+                found += parts.members.pick_in(scope, parts.random, parts.settings.fanout)
+        return found
+
+    def fill(self, peer: Member, room_bytes: int, fresh_only: bool) -> list[bytes]:
+        """Own changes first, then those sent least often."""
+        me = self._parts.me
+        order = list(self._tails.items())
+        if len(order) > 1:
+            order.sort(key=lambda item: (item[0][0] != me.id, item[1].least()))
+        messages: list[bytes] = []
+        for log_id, tail in order:
+            owner, scope = log_id
+            if owner == peer.id or (scope != GLOBAL and scope not in peer.scopes):
+                continue
+            if fresh_only and tail.least() >= self._parts.settings.fanout:
+                continue
+            message = self._message(log_id, tail, room_bytes)
+            if message is None:
+                continue
+            room_bytes -= len(message)
+            messages.append(message)
+        return messages
+
+    def _message(self, log_id: LogId, tail: _Tail, room_bytes: int) -> bytes | None:
+        slot = self._replica.get(log_id)
+        log = slot.head if slot is not None else None
+        if log is None or log.version < tail.versions[-1]:
+            self.drop(log_id)  # the log was replaced by one of another epoch
+            return None
+        if len(tail.versions) <= TAIL_MAX:
+            delta = log.delta(*log_id, tail.versions[0] - 1, room_bytes, news=True)
+            if delta is not None:
+                data = encode(delta)
+                if len(data) <= room_bytes:
+                    self._count(log_id, tail, delta.end)
+                    return data
+            elif room_bytes < self._parts.settings.packet_max_bytes // 2:
+                return None  # another packet may have room for it
+        return self._head(log_id, tail, log, room_bytes)
+
+    def _head(self, log_id: LogId, tail: _Tail, log: Log, room_bytes: int) -> bytes | None:
+        data = encode(Head(*log_id, log.epoch, log.version))
+        if len(data) > room_bytes:
+            return None
+        self._count(log_id, tail, log.version)
+        return data
+
+    def _count(self, log_id: LogId, tail: _Tail, end: int) -> None:
+        """Versions up to `end` were sent once more."""
+        copies = self._parts.settings.record_copies
+        kept = []
+        for index, version in enumerate(tail.versions):
+            sent = tail.sent[index] + (version <= end)
+            if sent < copies:
+                kept.append((version, sent))
+        if kept:
+            tail.versions = [version for version, _ in kept]
+            tail.sent = [sent for _, sent in kept]
+        else:
+            self._tails.pop(log_id, None)

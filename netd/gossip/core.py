@@ -1,0 +1,446 @@
+"""The protocol core: one node of the cluster, without I/O."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from netd.gossip.changes import Changes
+from netd.gossip.codec import Malformed, decode_packet, decode_request, encode
+from netd.gossip.joining import Joining
+from netd.gossip.keys import TABLE as KEYRING
+from netd.gossip.keys import Keys, RingNotice
+from netd.gossip.member import Member
+from netd.gossip.membership import Membership
+from netd.gossip.messages import (
+    Ack,
+    Alive,
+    Compare,
+    Dead,
+    Declined,
+    Delta,
+    FetchRing,
+    Head,
+    Introduce,
+    Join,
+    Left,
+    LogRows,
+    MemberRows,
+    Message,
+    Nack,
+    Ping,
+    PingRequest,
+    Query,
+    Reply,
+    RingReply,
+    StreamPing,
+    Suspect,
+    TooDifferent,
+    Want,
+)
+from netd.gossip.news import News
+from netd.gossip.parts import Parts
+from netd.gossip.pings import Pings
+from netd.gossip.post import Post
+from netd.gossip.prober import Answerer, Prober
+from netd.gossip.problems import Problems
+from netd.gossip.proofs import Checker, Signer, Verify
+from netd.gossip.repair import Repair
+from netd.gossip.replica import Replica
+from netd.gossip.replication import Replication
+from netd.gossip.ring import Ring
+from netd.gossip.sealing import Opened, Seal, Sealer
+from netd.gossip.settings import Settings
+from netd.gossip.spreading import Spreading
+from netd.gossip.streams import StreamPings
+from netd.gossip.syncing import Syncing
+from netd.gossip.values import (
+    Address,
+    Identity,
+    NodeId,
+    Output,
+    Randomness,
+    RecordChanged,
+    Scope,
+    State,
+)
+from netd.gossip.view import View
+
+
+class Gossip:
+    """Bytes and time go in by methods, what is to be done comes out by `take`.
+
+    All times are monotonic seconds, but for `wall_s`, Unix time. `receive` and `serve` never
+    raise, whatever they are given. After any input `take` has to be called, and `advance` when
+    `next_timer_s` has come; being late does no harm beyond being late.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        settings: Settings,
+        ring: Ring,
+        *,
+        cluster_id: bytes,
+        verify: Verify,
+        random: Randomness,
+        now_s: float,
+        wall_s: float,
+        sealer: Sealer | None = None,
+    ) -> None:
+        self.id = identity.id
+        parts = self._parts = Parts(
+            identity,
+            settings,
+            cluster_id=cluster_id,
+            signer=Signer(identity, cluster_id),
+            checker=Checker(verify, cluster_id),
+            random=random,
+            now_s=now_s,
+            wall_s=wall_s,
+        )
+        self._paused_s = 0.0
+        self._sealer = sealer or Seal(identity.id, identity.epoch, cluster_id, ring)
+        news = self._news = News(settings.statements_queued_max)
+        post = self._post = Post(parts, self._sealer, news)
+        self._problems = Problems(parts)
+        self._replica = Replica(parts)
+        self._view = View(parts, self._replica)
+        self._changes = Changes(parts, self._replica)
+        spreading = Spreading(parts, post, news, self._changes)
+        self._pings = Pings(parts, post, self._digests)
+        self._membership = Membership(
+            parts, post, self._pings, news, spreading, self._problems, self
+        )
+        self._streams = StreamPings(parts, self._membership)
+        self._prober = Prober(parts, post, self._pings, self._membership, self._streams)
+        self._answerer = Answerer(parts, post, self._pings, self._digests)
+        self._replication = Replication(
+            parts, post, self._replica, self._view, self._changes, spreading
+        )
+        self._syncing = Syncing(parts, self._replica, self._replication)
+        self._repair = Repair(
+            parts, post, self._membership, self._replica, self._replication, self._syncing
+        )
+        self._keys = Keys(parts, self._sealer, self._replication, self._view, ring)
+        self._joining = Joining(
+            parts,
+            post,
+            self._membership,
+            self._replication,
+            self._syncing,
+            self._keys,
+            self._digests,
+        )
+        self._keys.tell()
+        self._prober.start()
+        self._joining.start()
+
+    # Inputs
+
+    def receive(self, data: bytes, source: Address, now_s: float) -> None:
+        """A packet came from `source`."""
+        parts = self._parts
+        self._clock(now_s)
+        counters = parts.counters
+        counters["packets_received"] += 1
+        counters["bytes_received"] += len(data)
+        if self._membership.yielded:
+            return
+        opened = self._sealer.open(data)
+        if not isinstance(opened, Opened):
+            counters["refused_" + opened.reason] += 1
+            if opened.reason == "key":
+                self._joining.unsealed(opened.sender)
+            return
+        try:
+            messages = decode_packet(opened.payload)
+        except Malformed:
+            counters["refused_malformed"] += 1
+            return
+        if opened.sender == self.id:
+            if opened.epoch > parts.me.epoch:
+                self._membership.meet_clone(opened.epoch, f"{source[0]} port {source[1]}")
+            return
+        self._open(opened, messages, source)
+        self._react()
+
+    def serve(self, request: bytes, peer: NodeId, now_s: float) -> bytes:
+        """The answer to a request that came over a stream from `peer`, whose id is proved."""
+        self._clock(now_s)
+        try:
+            asked = decode_request(request)
+        except Malformed as error:
+            self._parts.counters["refused_malformed"] += 1
+            return encode(Declined(f"malformed: {error}"[:200]))
+        if self._membership.yielded:
+            return encode(Declined("this node is silent: another runs under its identity"))
+        reply = self._answer(asked, peer)
+        self._react()
+        return encode(reply)
+
+    def complete(self, number: int, reply: bytes | None, now_s: float) -> None:
+        """A call has ended: with its reply, or None for any failure."""
+        self._clock(now_s)
+        self._parts.calls.complete(number, reply)
+        self._react()
+
+    def advance(self, now_s: float) -> None:
+        """Run the timers that are due."""
+        self._clock(now_s)
+        if not self._membership.yielded:
+            self._parts.timers.run(self._parts.now_s)
+            self._react()
+
+    def set_wall(self, wall_s: float, now_s: float) -> None:
+        """Tell the wall clock's time: it is told to others, and stamps changes of keys."""
+        self._clock(now_s)
+        self._parts.set_wall(wall_s)
+
+    def join(self, addresses: Sequence[Address], now_s: float) -> None:
+        """Ask to become a member at each address; one `JoinEnded` comes for each."""
+        self._clock(now_s)
+        for address in addresses:
+            self._joining.join(address)
+        self._react()
+
+    def leave(self, now_s: float) -> None:
+        """Tell everybody goodbye. To be driven for `leave_s` more, and stopped then."""
+        self._clock(now_s)
+        self._membership.leave()
+
+    def publish(
+        self, scope: Scope, table: str, key: str, value: bytes | None, now_s: float
+    ) -> None:
+        """Set an own record, or delete it with None. Sizes are the caller's to keep."""
+        self._clock(now_s)
+        self._replication.write(scope, table, key, value)
+        self._react()
+
+    def subscribe(self, scope: Scope, now_s: float) -> None:
+        """Take part in a scope."""
+        self._clock(now_s)
+        self._replication.subscribe(scope)
+        self._parts.after(self._parts.settings.settle_s, lambda: self._fetch_scope(scope))
+        self._react()
+
+    def unsubscribe(self, scope: Scope, now_s: float) -> None:
+        """Leave a scope: own records in it go, and others' are no longer kept here."""
+        self._clock(now_s)
+        self._replication.unsubscribe(scope)
+        for member in list(self._parts.members):
+            self._view.refresh(member, scope)
+        self._react()
+
+    def renew(self, epoch: int, now_s: float) -> None:
+        """Go on in a later epoch, which is durable by now."""
+        self._clock(now_s)
+        self._sealer.renew(epoch)
+        self._membership.renew(epoch)
+        self._replica.renew_own()
+        self._react()
+
+    def install_key(self, secret: bytes, now_s: float) -> bytes:
+        """Have all members accept a key; its id. Raises `keys.RingConflict`."""
+        self._clock(now_s)
+        return self._keys.install(secret)
+
+    def use_key(self, key: bytes, now_s: float) -> None:
+        """Have all members seal with it. Raises `keys.RingConflict`: somebody lacks it."""
+        self._clock(now_s)
+        self._keys.use(key)
+
+    def remove_key(self, key: bytes, now_s: float) -> None:
+        """Have all members drop it. Raises `keys.RingConflict`: somebody uses it."""
+        self._clock(now_s)
+        self._keys.remove(key)
+
+    # Outputs
+
+    def take(self) -> Output:
+        """What there is to do since the last time."""
+        parts, post = self._parts, self._post
+        output = Output(post.out, parts.calls.out, parts.events)
+        post.out, parts.calls.out, parts.events = [], [], []
+        counters = parts.counters
+        for datagram in output.datagrams:
+            counters["packets_sent"] += 1
+            counters["bytes_sent"] += len(datagram.data)
+        return output
+
+    def next_timer_s(self) -> float:
+        """When `advance` has something to do."""
+        return self._parts.timers.next_s() + self._paused_s
+
+    # Reads
+
+    @property
+    def ring(self) -> Ring:
+        return self._keys.ring
+
+    @property
+    def counters(self) -> dict[str, int]:
+        return self._parts.counters
+
+    @property
+    def problems(self) -> dict[tuple[str, NodeId], str]:
+        """What is wrong now: by code and node, in words."""
+        return self._problems.open
+
+    def levels(self) -> dict[str, int]:
+        """Lengths of queues and tables."""
+        return {
+            "members": len(self._parts.members),
+            "statements_queued": len(self._news),
+            "changes_queued": len(self._changes),
+            "logs": len(self._replica),
+            "calls": len(self._parts.calls),
+            "suspicions": len(self._membership.suspicions),
+            "health": self._parts.health.score,
+        }
+
+    def members(self) -> Iterable[Member]:
+        """All that are known, this node first."""
+        return iter(self._parts.members)
+
+    def member(self, node: NodeId) -> Member | None:
+        return self._parts.members.get(node)
+
+    def shown(self, member: Member) -> State:
+        """The state to show to people. Who reaches nobody at all cannot find a second accuser;
+        he says of those whom he does not reach that they are dead.
+        """
+        members = self._parts.members
+        alone = all(other.lost or not other.live or other is members.me for other in members)
+        return State.DEAD if member.unreachable and alone else member.state
+
+    def records(
+        self, scope: Scope | None = None, table: str | None = None
+    ) -> Iterator[RecordChanged]:
+        """The visible records, all or those of a scope or table."""
+        for record in self._view.records():
+            if scope in (None, record.scope) and table in (None, record.table):
+                yield record
+
+    def rings(self) -> dict[NodeId, RingNotice]:
+        """What the members tell of their keyrings."""
+        return self._keys.notices()
+
+    # Inside
+
+    def _clock(self, now_s: float) -> None:
+        """Set the core's time. It stands still while the node did not run: others' silence in
+        that time is its own.
+        """
+        parts = self._parts
+        late_s = now_s - self._paused_s - parts.timers.next_s()
+        if late_s > parts.settings.stall_s:
+            self._paused_s += late_s
+            parts.set_wall(parts.wall_ms() / 1000 + late_s)
+            parts.health.worse()
+            parts.counters["stalls"] += 1
+        parts.now_s = max(parts.now_s, now_s - self._paused_s)
+
+    def _open(self, opened: Opened, messages: list[Message], source: Address) -> None:
+        """Look into a packet that is what it claims to be."""
+        parts = self._parts
+        sender = parts.members.get(opened.sender)
+        if sender is not None and opened.epoch < sender.epoch:
+            parts.counters["refused_epoch"] += 1
+            return
+        if sender is None or opened.epoch > sender.epoch:
+            # A stranger, or a member that has started anew: who is it?
+            if not parts.members.is_forgotten(opened.sender, opened.epoch):
+                self._membership.ask_about(opened.sender, source)
+            sender = None
+        else:
+            self._membership.heard_from(sender)
+        beside: list[Message] = []
+        for message in messages:
+            kind = type(message)
+            if kind in _STATEMENTS:
+                self._membership.hear(message, source)  # type: ignore[arg-type]
+                accused = isinstance(message, Suspect | Dead) and message.id == self.id
+                if accused and isinstance(parts.me.proof, Alive):
+                    beside = [parts.me.proof]  # the answer says the contrary
+                continue
+            if kind is Ping and sender is not None and sender.state != State.ALIVE:
+                accusation = sender.statement()
+                if accusation is not None:
+                    beside.append(accusation)
+            self._dispatch(message, sender, source, beside)
+
+    def _dispatch(
+        self, message: Message, sender: Member | None, source: Address, beside: list[Message]
+    ) -> None:
+        kind = type(message)
+        if isinstance(message, Ping):
+            self._answerer.ping(message, sender, source, beside)
+            if sender is not None:
+                self._repair.notice(sender, message.members, message.records)
+        elif isinstance(message, Ack):
+            self._pings.answer(message, sender)
+            if sender is not None and sender.id == message.target:
+                self._repair.notice(sender, message.members, message.records)
+        elif isinstance(message, Nack):
+            self._prober.nack(message.sequence)
+        elif isinstance(message, Query):
+            known = [s for node in message.ids for s in self._membership.known(node)]
+            self._post.send_many(source, known)
+        elif isinstance(message, Delta):
+            self._replication.hear_delta(message, sender)
+        elif sender is None:
+            self._parts.counters["refused_stranger"] += 1
+        elif isinstance(message, PingRequest):
+            self._answerer.help(message, sender, source)
+        elif isinstance(message, Head):
+            if self._replication.hear_head(message):
+                self._syncing.fetch(sender, (message.owner, message.scope))
+        elif isinstance(message, Want):
+            self._replication.answer(message.rows, sender, source)
+        elif isinstance(message, Compare):
+            self._repair.compare(message, sender, source)
+        elif isinstance(message, MemberRows):
+            self._repair.member_rows(message, sender, source)
+        elif isinstance(message, LogRows):
+            self._repair.log_rows(message, sender, source)
+        elif isinstance(message, TooDifferent):
+            self._repair.too_different(sender)
+        else:
+            raise AssertionError(kind)
+
+    def _answer(self, asked: object, peer: NodeId) -> Reply:
+        if isinstance(asked, Join):
+            return self._joining.serve(asked, peer)
+        if isinstance(asked, StreamPing):
+            return self._streams.serve(asked)
+        member = self._parts.members.get(peer)
+        if member is None or not member.live:
+            return Declined("join first")
+        if isinstance(asked, FetchRing):
+            return RingReply(self._keys.row())
+        return self._syncing.serve(asked, member)  # type: ignore[arg-type]
+
+    def _digests(self, peer: Member | None) -> tuple[int, int]:
+        return self._repair.digests(peer)
+
+    def _fetch_scope(self, scope: Scope) -> None:
+        members = self._parts.members.pick_in(scope, self._parts.random, 1)
+        for member in members:
+            self._syncing.fetch_all(member)
+
+    def _react(self) -> None:
+        """Changes of records that the core itself follows."""
+        for event in self._parts.events:
+            if isinstance(event, RecordChanged) and event.table == KEYRING:
+                self._keys.hear(event.owner, event.value)
+
+    # Implements membership.Follower
+
+    def member_changed(self, member: Member) -> None:
+        self._view.refresh_owner(member)
+
+    def member_forgotten(self, member: Member) -> None:
+        self._replication.forget(member.id)
+        self._view.refresh_owner(member)
+        self._sealer.forget(member.id, member.epoch)
+
+
+_STATEMENTS = frozenset({Introduce, Alive, Suspect, Dead, Left})

@@ -1,0 +1,190 @@
+"""The keyring and its rotation: install everywhere, use everywhere, remove everywhere.
+
+Each node tells in a record of its own which keys it has. A ring with a later stamp replaces an
+earlier one on every node that hears of it; the keys themselves travel over streams only.
+"""
+
+import msgspec
+
+from netd.gossip.codec import Malformed, decode_reply
+from netd.gossip.messages import FetchRing, RingReply, RingRow
+from netd.gossip.parts import Parts
+from netd.gossip.replication import Replication
+from netd.gossip.ring import KEY_BYTES, KEYS_MAX, Ring, key_id
+from netd.gossip.sealing import Sealer
+from netd.gossip.values import GLOBAL, NodeId, RingChanged
+from netd.gossip.view import View
+
+TABLE = "keyring"
+RECORD = "ring"
+GRACE_S = 10.0  # packets that a removed key has sealed are opened for this long
+_AGAIN_S = 2.0
+_TIMEOUT_S = 10.0
+
+
+class RingConflict(Exception):
+    """The step would lock members out; nothing was changed. `nodes` are those it waits for."""
+
+    def __init__(self, detail: str, nodes: tuple[NodeId, ...] = ()) -> None:
+        super().__init__(detail)
+        self.nodes = nodes
+
+
+class RingNotice(msgspec.Struct, array_like=True, frozen=True):
+    """What a node tells of its ring."""
+
+    stamp: int
+    author: bytes
+    primary: bytes
+    ids: tuple[bytes, ...]
+
+
+_decode = msgspec.msgpack.Decoder(RingNotice).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Keys:
+    """Holds the ring, tells of it, and takes over later ones."""
+
+    def __init__(
+        self, parts: Parts, sealer: Sealer, replication: Replication, view: View, ring: Ring
+    ) -> None:
+        self._parts = parts
+        self._sealer = sealer
+        self._replication = replication
+        self._view = view
+        self.ring = ring
+        self._fetching: set[NodeId] = set()
+
+    def tell(self) -> None:
+        ring = self.ring
+        notice = RingNotice(ring.stamp, ring.author, ring.primary, ring.ids)
+        self._replication.write(GLOBAL, TABLE, RECORD, _encode(notice))
+
+    def row(self) -> RingRow:
+        ring = self.ring
+        return RingRow(ring.keys, ring.primary, ring.stamp, ring.author)
+
+    def notices(self) -> dict[NodeId, RingNotice]:
+        """What the members tell of their rings, this node included."""
+        found = {}
+        for record in self._view.records_of(GLOBAL, TABLE):
+            if record.key == RECORD and record.value is not None:
+                notice = _read(record.value)
+                if notice is not None:
+                    found[record.owner] = notice
+        return found
+
+    # What an operator asks for here
+
+    def install(self, secret: bytes) -> bytes:
+        """Have every node accept this key too; its id. Raises `RingConflict`."""
+        if len(secret) != KEY_BYTES:
+            raise RingConflict(f"a key has {KEY_BYTES} bytes, not {len(secret)}")
+        new = key_id(secret)
+        if new in self.ring.ids:
+            return new
+        if len(self.ring.keys) >= KEYS_MAX:
+            raise RingConflict(f"there are {KEYS_MAX} keys already: remove one first")
+        self._change(keys=(*self.ring.keys, secret), primary=self.ring.primary)
+        return new
+
+    def use(self, wanted: bytes) -> None:
+        """Have every node seal with this key. Raises `RingConflict`, also for an unknown id."""
+        self._demand(wanted)
+        notices = self.notices()
+        lacking = self._live_without(
+            {node for node, notice in notices.items() if wanted in notice.ids}
+        )
+        if lacking:
+            raise RingConflict("these members do not have the key yet", lacking)
+        if self.ring.primary != wanted:
+            self._change(keys=self.ring.keys, primary=wanted)
+
+    def remove(self, unwanted: bytes) -> None:
+        """Have no node accept this key any more. Raises `RingConflict`."""
+        self._demand(unwanted)
+        if self.ring.primary == unwanted:
+            raise RingConflict("the key is in use: use another one first", (self._parts.me.id,))
+        notices = self.notices()
+        done = {node for node, notice in notices.items() if notice.primary != unwanted}
+        using = self._live_without(done)
+        if using:
+            raise RingConflict("these members still use the key", using)
+        keys = tuple(secret for secret in self.ring.keys if key_id(secret) != unwanted)
+        self._change(keys=keys, primary=self.ring.primary)
+
+    def _demand(self, wanted: bytes) -> None:
+        if wanted not in self.ring.ids:
+            raise RingConflict(f"there is no key {wanted.hex()}")
+
+    def _live_without(self, done: set[NodeId]) -> tuple[NodeId, ...]:
+        live = (member.id for member in self._parts.members if member.live)
+        return tuple(node for node in live if node not in done)
+
+    def _change(self, *, keys: tuple[bytes, ...], primary: bytes) -> None:
+        stamp = max(self._parts.wall_ms(), self.ring.stamp + 1)
+        self.adopt(Ring(keys=keys, primary=primary, stamp=stamp, author=self._parts.me.id))
+
+    # What is heard from others
+
+    def adopt(self, ring: Ring) -> None:
+        """Take over a ring if it is later than this node's."""
+        mine = self.ring
+        if (ring.stamp, ring.author) <= (mine.stamp, mine.author) or not ring.is_sound():
+            return
+        self.ring = ring
+        # Packets sealed before the others knew are still under way.
+        late = tuple(secret for secret in mine.keys if secret not in ring.keys)
+        self._sealer.use(Ring(keys=ring.keys + late, primary=ring.primary))
+        self._parts.after(GRACE_S, lambda: self._sealer.use(self.ring))
+        self._parts.events.append(RingChanged())
+        self.tell()
+
+    def hear(self, owner: NodeId, value: bytes | None) -> None:
+        """A member tells of its ring; fetch it if it is later."""
+        notice = _read(value) if value is not None else None
+        if notice is None or owner == self._parts.me.id:
+            return
+        later = (notice.stamp, notice.author) > (self.ring.stamp, self.ring.author)
+        member = self._parts.members.get(owner)
+        if not later or member is None or owner in self._fetching:
+            return
+        self._fetching.add(owner)
+        self._parts.calls.make(
+            member.address,
+            owner,
+            FetchRing(),
+            lambda reply: self._fetched(owner, reply),
+            _TIMEOUT_S,
+        )
+
+    def _fetched(self, owner: NodeId, reply: bytes | None) -> None:
+        self._fetching.discard(owner)
+        if reply is not None:
+            try:
+                answer = decode_reply(reply)
+            except Malformed:
+                self._parts.counters["refused_malformed"] += 1
+                return
+            if isinstance(answer, RingReply):
+                row = answer.ring
+                self.adopt(
+                    Ring(keys=row.keys, primary=row.primary, stamp=row.stamp, author=row.author)
+                )
+                return
+        self._parts.after(_AGAIN_S, lambda: self.hear(owner, self._told_by(owner)))
+
+    def _told_by(self, owner: NodeId) -> bytes | None:
+        """What the owner tells by now; None if it is gone."""
+        for record in self._view.records_of(GLOBAL, TABLE):
+            if record.owner == owner and record.key == RECORD:
+                return record.value
+        return None
+
+
+def _read(value: bytes) -> RingNotice | None:
+    try:
+        return _decode(value)
+    except msgspec.MsgspecError:
+        return None

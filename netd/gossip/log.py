@@ -1,0 +1,122 @@
+"""The log of one owner in one scope: its records by version."""
+
+from collections.abc import Iterator
+
+from netd.gossip.codec import encode
+from netd.gossip.messages import Delta, Entry
+from netd.gossip.values import NodeId, Scope
+
+RecordKey = tuple[str, str]  # table, key
+LogId = tuple[NodeId, Scope]
+
+DELTA_BYTES = 96  # of a delta without entries, at the most
+
+
+class Log:
+    """What is known of the log in one epoch: everything up to `version`, without gaps.
+
+    A later value replaces an earlier one, a tombstone takes its place until `floor` passes it.
+    From version `baseline` on the log tells the whole state that its owner began with.
+    """
+
+    __slots__ = ("_order", "baseline", "entries", "epoch", "floor", "version")
+
+    def __init__(self, epoch: int, baseline: int = 0) -> None:
+        self.epoch = epoch
+        self.version = 0
+        self.baseline = baseline
+        self.floor = 0
+        self.entries: dict[RecordKey, Entry] = {}
+        self._order: dict[int, Entry] = {}  # by version, ascending
+
+    @property
+    def complete(self) -> bool:
+        return self.version >= max(self.baseline, self.floor)
+
+    def put(self, entry: Entry) -> None:
+        """Add a record whose version is above all others; the log's own follows later."""
+        key = (entry.table, entry.key)
+        before = self.entries.get(key)
+        if before is not None:
+            del self._order[before.version]
+        self.entries[key] = entry
+        self._order[entry.version] = entry
+
+    def drop_tombstones(self, floor: int) -> None:
+        """Forget tombstones up to `floor`; who has not seen them needs all records anew."""
+        if floor <= self.floor:
+            return
+        self.floor = floor
+        gone = [
+            entry
+            for entry in self.entries.values()
+            if entry.value is None and entry.version <= floor
+        ]
+        for entry in gone:
+            del self.entries[entry.table, entry.key]
+            del self._order[entry.version]
+
+    def above(self, version: int) -> Iterator[Entry]:
+        """Records with higher versions, in their order."""
+        if version == 0:
+            return iter(self._order.values())
+        newer = []
+        for number in reversed(self._order):
+            if number <= version:
+                break
+            newer.append(self._order[number])
+        return reversed(newer)
+
+    def delta(
+        self, owner: NodeId, scope: Scope, start: int, room_bytes: int, *, news: bool
+    ) -> Delta | None:
+        """What follows version `start`, as much as fits; None if not even one record does.
+
+        From below the floor there is no way forward but from the beginning.
+        """
+        if start < self.floor:
+            start = 0
+        room_bytes -= DELTA_BYTES
+        entries: list[Entry] = []
+        end = self.version
+        for entry in self.above(start):
+            room_bytes -= len(encode(entry))
+            if room_bytes < 0 or len(entries) == _ENTRIES_MAX:
+                if not entries:
+                    return None
+                end = entries[-1].version
+                break
+            entries.append(entry)
+        return Delta(
+            owner,
+            scope,
+            self.epoch,
+            self.baseline,
+            self.floor,
+            start,
+            end,
+            news,
+            tuple(entries),
+        )
+
+
+_ENTRIES_MAX = 4_096
+
+
+class Slot:
+    """The log that is in force, and the one that will replace it once it is complete.
+
+    So an owner that starts anew, and publishes all its records again, is never seen half.
+    """
+
+    __slots__ = ("current", "fingerprint", "following")
+
+    def __init__(self) -> None:
+        self.current: Log | None = None
+        self.following: Log | None = None
+        self.fingerprint = 0
+
+    @property
+    def head(self) -> Log | None:
+        """The one that is furthest."""
+        return self.following or self.current

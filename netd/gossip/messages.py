@@ -1,0 +1,340 @@
+"""What members say to each other: msgpack arrays that begin with the message's number.
+
+msgspec checks types and bounds while it decodes, and never allocates more than the packet has
+bytes for. A field that is appended to a message is ignored by older versions; a new message may
+only be sent to members whose protocol version knows it.
+"""
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from netd.gossip.values import (
+    KEY_MAX_CHARS,
+    NAME_MAX_CHARS,
+    NODE_ID_BYTES,
+    SCOPE_BYTES,
+    TABLE_MAX_CHARS,
+    VALUE_MAX_BYTES,
+)
+
+Id = Annotated[bytes, Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
+ScopeId = Annotated[bytes, Meta(min_length=SCOPE_BYTES, max_length=SCOPE_BYTES)]
+Epoch = Annotated[int, Meta(ge=0, lt=1 << 48)]
+Incarnation = Annotated[int, Meta(ge=0, lt=1 << 32)]
+Version = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Digest = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+Sequence = Annotated[int, Meta(ge=0, lt=1 << 32)]
+Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
+Accusers = Annotated[tuple[Id, ...], Meta(max_length=4)]
+Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 48)]
+Protocol = Annotated[int, Meta(ge=1, le=1000)]
+Table = Annotated[str, Meta(min_length=1, max_length=TABLE_MAX_CHARS)]
+Key = Annotated[str, Meta(max_length=KEY_MAX_CHARS)]
+Value = Annotated[bytes, Meta(max_length=VALUE_MAX_BYTES)]
+
+LEAVES: Final = 256
+LEAF_BYTES: Final = 4
+
+
+class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Fields by position."""
+
+
+# Statements about members
+
+
+class Introduce(_Message, tag=1, frozen=True):
+    """A member presents itself. `host` is an address of 4 or 16 bytes; the member signs."""
+
+    public_key: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    epoch: Epoch
+    incarnation: Incarnation
+    name: Annotated[str, Meta(min_length=1, max_length=NAME_MAX_CHARS)]
+    host: Annotated[bytes, Meta(min_length=4, max_length=16)]
+    port: Annotated[int, Meta(ge=1, le=65535)]
+    protocol_min: Protocol
+    protocol_max: Protocol
+    version: Annotated[str, Meta(max_length=32)]
+    signature: Signature
+
+
+class Alive(_Message, tag=2, frozen=True):
+    """A member is alive in a new incarnation, says it itself: it signs."""
+
+    id: Id
+    epoch: Epoch
+    incarnation: Incarnation
+    signature: Signature
+
+
+class Suspect(_Message, tag=3, frozen=True):
+    """The accusers had no answer from the member, each by a probe of its own."""
+
+    id: Id
+    epoch: Epoch
+    incarnation: Incarnation
+    accusers: Accusers
+
+
+class Dead(_Message, tag=4, frozen=True):
+    """A suspicion that has ended without an answer, with two accusers at least."""
+
+    id: Id
+    epoch: Epoch
+    incarnation: Incarnation
+    accusers: Accusers
+
+
+class Left(_Message, tag=5, frozen=True):
+    """A member has left the cluster, for this epoch; it signs."""
+
+    id: Id
+    epoch: Epoch
+    incarnation: Incarnation
+    signature: Signature
+
+
+# Probing
+
+
+class Ping(_Message, tag=10, frozen=True):
+    """Asks `target` for an `Ack`. Digests are of the members, and of the records both share."""
+
+    sequence: Sequence
+    target: Id
+    members: Digest
+    records: Digest
+
+
+class Ack(_Message, tag=11, frozen=True):
+    """Answers a `Ping`; `wall_ms` is Unix time there."""
+
+    sequence: Sequence
+    target: Id
+    wall_ms: Milliseconds
+    members: Digest
+    records: Digest
+
+
+class PingRequest(_Message, tag=12, frozen=True):
+    """Asks a helper to ping `target` and to say within `wait_ms` whether it answers."""
+
+    sequence: Sequence
+    target: Id
+    wait_ms: Annotated[int, Meta(ge=0, le=120_000)]
+
+
+class Nack(_Message, tag=13, frozen=True):
+    """A helper works, and has had no answer so far."""
+
+    sequence: Sequence
+
+
+class Query(_Message, tag=14, frozen=True):
+    """Asks for what is known of these members."""
+
+    ids: Annotated[tuple[Id, ...], Meta(max_length=16)]
+
+
+# Comparing
+
+
+class Compare(_Message, tag=20, frozen=True):
+    """The leaves of the sender's hash tree of members (0) or records (1)."""
+
+    tree: Annotated[int, Meta(ge=0, le=1)]
+    leaves: Annotated[bytes, Meta(min_length=LEAVES * LEAF_BYTES, max_length=LEAVES * LEAF_BYTES)]
+
+
+class MemberRow(_Message, frozen=True):
+    """What the sender thinks of a member."""
+
+    id: Id
+    epoch: Epoch
+    incarnation: Incarnation
+    state: Annotated[int, Meta(ge=0, le=3)]
+    accusers: Accusers
+
+
+class LogRow(_Message, frozen=True):
+    """How far the sender has the log of an owner in a scope. Version 0 of epoch 0: nothing."""
+
+    owner: Id
+    scope: ScopeId
+    epoch: Epoch
+    version: Version
+
+
+Leaves = Annotated[bytes, Meta(max_length=LEAVES)]  # numbers of leaves
+
+
+class MemberRows(_Message, tag=21, frozen=True):
+    """All that the sender has in these leaves."""
+
+    leaves: Leaves
+    rows: Annotated[tuple[MemberRow, ...], Meta(max_length=64)]
+
+
+class LogRows(_Message, tag=22, frozen=True):
+    """All that the sender has in these leaves, and may show."""
+
+    leaves: Leaves
+    rows: Annotated[tuple[LogRow, ...], Meta(max_length=64)]
+
+
+class TooDifferent(_Message, tag=23, frozen=True):
+    """The trees differ in so much that a stream is the better way: ask for it there."""
+
+    tree: Annotated[int, Meta(ge=0, le=1)]
+
+
+# The replicated log
+
+
+class Entry(_Message, frozen=True):
+    """A record at a version; value None is a tombstone. The owner signs, see `log.record_text`."""
+
+    version: Version
+    table: Table
+    key: Key
+    value: Value | None
+    signature: Signature
+
+
+class Delta(_Message, tag=30, frozen=True):
+    """All records of a log whose versions are above `start` and not above `end`.
+
+    From version `baseline` on the log of this epoch is complete; tombstones up to `floor` are
+    dropped. `news`: pass it on to others.
+    """
+
+    owner: Id
+    scope: ScopeId
+    epoch: Epoch
+    baseline: Version
+    floor: Version
+    start: Version
+    end: Version
+    news: bool
+    entries: Annotated[tuple[Entry, ...], Meta(max_length=4096)]
+
+
+class Head(_Message, tag=31, frozen=True):
+    """The log has this version: more than fits into packets. To be had by a stream."""
+
+    owner: Id
+    scope: ScopeId
+    epoch: Epoch
+    version: Version
+
+
+class Want(_Message, tag=32, frozen=True):
+    """Asks for deltas of these logs, from the versions on that the sender has."""
+
+    rows: Annotated[tuple[LogRow, ...], Meta(max_length=16)]
+
+
+# Over streams: requests
+
+
+class StreamPing(_Message, tag=40, frozen=True):
+    """Asks for a `StreamAck`, with the suspicion that the target should know of."""
+
+    target: Id
+    accusation: Suspect | None
+
+
+class Join(_Message, tag=41, frozen=True):
+    """Asks to become, or again be, a member. `accusation`: what the sender thinks of the other."""
+
+    introduction: Introduce
+    alive: Alive | None
+    accusation: Suspect | Dead | None
+
+
+class Sync(_Message, tag=42, frozen=True):
+    """Asks for what is above these rows, in these scopes and the global one.
+
+    `only` asks for these logs alone; otherwise for all.
+    """
+
+    scopes: Annotated[tuple[ScopeId, ...], Meta(max_length=4096)]
+    rows: Annotated[tuple[LogRow, ...], Meta(max_length=65_536)]
+    only: bool
+
+
+class FetchRing(_Message, tag=43, frozen=True):
+    """Asks for the keyring."""
+
+
+# Over streams: replies
+
+
+class StreamAck(_Message, tag=50, frozen=True):
+    """The target lives; its newest statement about itself."""
+
+    alive: Introduce | Alive
+
+
+class RingRow(_Message, frozen=True):
+    """A keyring, see `ring.Ring`."""
+
+    keys: Annotated[
+        tuple[Annotated[bytes, Meta(min_length=32, max_length=32)], ...],
+        Meta(min_length=1, max_length=4),
+    ]
+    primary: Annotated[bytes, Meta(min_length=4, max_length=4)]
+    stamp: Milliseconds
+    author: Annotated[bytes, Meta(max_length=NODE_ID_BYTES)]
+
+
+Statement = Introduce | Alive | Suspect | Dead | Left
+
+
+class Welcome(_Message, tag=51, frozen=True):
+    """Who is a member, and the keyring."""
+
+    statements: Annotated[tuple[Statement, ...], Meta(max_length=32_768)]
+    ring: RingRow
+
+
+class SyncReply(_Message, tag=52, frozen=True):
+    """Deltas in order; `more`: ask again."""
+
+    deltas: Annotated[tuple[Delta, ...], Meta(max_length=65_536)]
+    more: bool
+
+
+class RingReply(_Message, tag=53, frozen=True):
+    ring: RingRow
+
+
+class Declined(_Message, tag=54, frozen=True):
+    """The request is not answered, and why."""
+
+    detail: Annotated[str, Meta(max_length=512)]
+
+
+Message = (
+    Introduce
+    | Alive
+    | Suspect
+    | Dead
+    | Left
+    | Ping
+    | Ack
+    | PingRequest
+    | Nack
+    | Query
+    | Compare
+    | MemberRows
+    | LogRows
+    | TooDifferent
+    | Delta
+    | Head
+    | Want
+)
+Request = StreamPing | Join | Sync | FetchRing
+Reply = StreamAck | Welcome | SyncReply | RingReply | Declined

@@ -1,0 +1,184 @@
+"""Records: written here, learned from others, passed on, and asked for where one is missing."""
+
+from collections.abc import Iterable
+
+from netd.gossip.changes import Changes
+from netd.gossip.log import LogId
+from netd.gossip.member import Member
+from netd.gossip.messages import Delta, Head, LogRow, Want
+from netd.gossip.parts import Parts
+from netd.gossip.post import Post
+from netd.gossip.replica import Replica, is_ahead, row_of
+from netd.gossip.spreading import Spreading
+from netd.gossip.values import GLOBAL, Address, NodeId, Scope
+from netd.gossip.view import ATTACHMENT, View
+
+_WANT_S = 0.2  # between two requests for one log
+_WANTS_MAX = 4_096
+DELTAS_PER_ANSWER = 16
+
+
+class Replication:
+    """Who learns of a change by gossip passes it on; who gets it by asking does not."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        post: Post,
+        replica: Replica,
+        view: View,
+        changes: Changes,
+        spreading: Spreading,
+    ) -> None:
+        self._parts = parts
+        self._post = post
+        self._replica = replica
+        self._view = view
+        self._changes = changes
+        self._spreading = spreading
+        self._wanted: dict[LogId, float] = {}
+        self.learned_s = parts.now_s  # when something was learned last
+        self._started = False
+
+    # Own records
+
+    def write(self, scope: Scope, table: str, key: str, value: bytes | None) -> None:
+        """Set an own record, or delete it with None."""
+        parts = self._parts
+        entry = self._replica.write(scope, table, key, value)
+        if entry is None:
+            return
+        self._view.update(parts.me, scope, [(table, key)])
+        self._changes.put((parts.me.id, scope), [entry.version])
+        self.learned_s = parts.now_s
+        self._spreading.kick()
+        if value is None:
+            version = entry.version
+            parts.after(
+                parts.settings.tombstone_kept_s, lambda: self._drop_tombstones(scope, version)
+            )
+
+    def begin(self) -> None:
+        """What was written so far is the whole state that this run begins with."""
+        if not self._started:
+            self._started = True
+            for scope in list(self._replica.own):
+                self._replica.set_baseline(scope)
+
+    def subscribe(self, scope: Scope) -> None:
+        """Take part in a scope: have its records, and show own ones to those in it."""
+        self.write(GLOBAL, ATTACHMENT, scope.hex(), b"")
+
+    def unsubscribe(self, scope: Scope) -> None:
+        self._replica.drop_scope(scope)
+        self.write(GLOBAL, ATTACHMENT, scope.hex(), None)
+        self._changes.drop((self._parts.me.id, scope))
+
+    def _drop_tombstones(self, scope: Scope, version: int) -> None:
+        log = self._replica.own.get(scope)
+        # A log of a later epoch has none of these.
+        if log is not None and log.version >= version:
+            log.drop_tombstones(version)
+
+    # Others' records
+
+    def hear_delta(self, delta: Delta, sender: Member | None) -> None:
+        """A delta came in a packet, as news or because it was asked for."""
+        if not self._may_have(delta.scope):
+            self._parts.counters["refused_scope"] += 1
+            return
+        self.learn(delta, sender)
+
+    def learn(self, delta: Delta, sender: Member | None) -> None:
+        """Take over what is new in it."""
+        parts = self._parts
+        log_id = (delta.owner, delta.scope)
+        before = row_of(log_id, self._replica.get(log_id))
+        applied = self._replica.apply(delta)
+        if applied.gap:
+            if sender is not None:
+                self.want([log_id], sender)
+            return
+        slot = self._replica.get(log_id)
+        after = row_of(log_id, slot)
+        if not is_ahead(after, before):
+            return
+        self.learned_s = parts.now_s
+        owner = parts.members.get(delta.owner)
+        if owner is not None:
+            if applied.replaced:
+                self._view.refresh(owner, delta.scope)
+            elif applied.keys:
+                self._view.update(owner, delta.scope, applied.keys)
+        if delta.news and slot is not None and slot.head is not None:
+            floor = before.version if before.epoch == after.epoch else 0
+            self._changes.put(
+                log_id, [e.version for e in slot.head.above(floor)] or [after.version]
+            )
+            self._spreading.kick()
+
+    def hear_head(self, head: Head) -> bool:
+        """Whether there is more of a log than this node has."""
+        if not self._may_have(head.scope) or self._parts.members.get(head.owner) is None:
+            return False
+        row = row_of((head.owner, head.scope), self._replica.get((head.owner, head.scope)))
+        return (head.epoch, head.version) > (row.epoch, row.version)
+
+    def announce(self, log_id: LogId) -> None:
+        """Pass on that there is more of a log: it was fetched after a `Head`."""
+        slot = self._replica.get(log_id)
+        if slot is not None and slot.head is not None:
+            self._changes.put(log_id, [slot.head.version])
+            self._spreading.kick()
+
+    def want(self, logs: Iterable[LogId], sender: Member) -> None:
+        """Ask `sender` for what is missing of these logs."""
+        parts = self._parts
+        if len(self._wanted) > _WANTS_MAX:
+            self._wanted.clear()
+        rows: list[LogRow] = []
+        for log_id in logs:
+            if parts.now_s - self._wanted.get(log_id, -_WANT_S) >= _WANT_S:
+                self._wanted[log_id] = parts.now_s
+                rows.append(row_of(log_id, self._replica.get(log_id)))
+        for index in range(0, len(rows), DELTAS_PER_ANSWER):
+            self._post.send(sender.address, Want(tuple(rows[index : index + DELTAS_PER_ANSWER])))
+
+    def answer(self, rows: Iterable[LogRow], sender: Member, source: Address) -> bool:
+        """Send what is above `rows`; False where it does not fit into packets."""
+        deltas: list[Delta | Head] = []
+        complete = True
+        for row in rows:
+            if not may_show(row.scope, sender):
+                continue
+            slot = self._replica.get((row.owner, row.scope))
+            log = slot.head if slot is not None else None
+            if log is None or (log.epoch, log.version) <= (row.epoch, row.version):
+                continue
+            start = row.version if row.epoch == log.epoch else 0
+            delta = log.delta(row.owner, row.scope, start, self._post.room_bytes, news=False)
+            if delta is not None:
+                deltas.append(delta)
+            if delta is None or delta.end < log.version:
+                complete = False
+                deltas.append(Head(row.owner, row.scope, log.epoch, log.version))
+        self._post.send_many(source, deltas)
+        return complete
+
+    def forget(self, owner: NodeId) -> None:
+        """Drop everything of an owner that was forgotten."""
+        self._replica.drop_owner(owner)
+        self._changes.drop_owner(owner)
+
+    def common_scopes(self, peer: Member) -> list[Scope]:
+        """Scopes that both are in, in a fixed order."""
+        mine = self._parts.me.scopes
+        return sorted(mine & peer.scopes) if mine and peer.scopes else []
+
+    def _may_have(self, scope: Scope) -> bool:
+        return scope == GLOBAL or scope in self._parts.me.scopes
+
+
+def may_show(scope: Scope, peer: Member) -> bool:
+    """Whether `peer` may have records of the scope, as far as is known here."""
+    return scope == GLOBAL or scope in peer.scopes

@@ -1,0 +1,162 @@
+"""Fetching records over a stream: all that another has more of, or one log."""
+
+from collections import deque
+from collections.abc import Callable
+
+from netd.gossip.codec import Malformed, decode_reply
+from netd.gossip.log import DELTA_BYTES, LogId
+from netd.gossip.member import Member
+from netd.gossip.messages import Declined, Delta, LogRow, Sync, SyncReply
+from netd.gossip.parts import Parts
+from netd.gossip.replica import Replica, is_ahead, row_of
+from netd.gossip.replication import Replication, may_show
+from netd.gossip.values import NodeId
+
+AT_ONCE_MAX = 2
+WAITING_MAX = 64
+_TIMEOUT_S = 20.0
+Done = Callable[[], None]
+
+
+class Syncing:
+    """At most two are under way, one with each member; replies are asked for page by page."""
+
+    def __init__(self, parts: Parts, replica: Replica, replication: Replication) -> None:
+        self._parts = parts
+        self._replica = replica
+        self._replication = replication
+        self._running: set[NodeId] = set()
+        self._waiting: deque[tuple[NodeId, LogId | None]] = deque()
+        self._returned_s = parts.now_s - parts.settings.logs_repair_s
+
+    def fetch_all(self, peer: Member) -> None:
+        """Have everything that `peer` has and this node may have."""
+        self._queue(peer, None)
+
+    def fetch(self, peer: Member, log_id: LogId) -> None:
+        """Have one log as far as `peer` has it, and tell the others that there is more of it."""
+        self._queue(peer, log_id)
+
+    def _queue(self, peer: Member, log_id: LogId | None) -> None:
+        if (peer.id, log_id) in self._waiting or len(self._waiting) >= WAITING_MAX:
+            return
+        self._waiting.append((peer.id, log_id))
+        self._start()
+
+    def _start(self) -> None:
+        for _ in range(len(self._waiting)):
+            if len(self._running) >= AT_ONCE_MAX:
+                return
+            node, log_id = self._waiting.popleft()
+            peer = self._parts.members.get(node)
+            if peer is None or not peer.live:
+                continue
+            if node in self._running:
+                self._waiting.append((node, log_id))
+                continue
+            self._running.add(node)
+            self._ask(peer, log_id)
+
+    def _ask(self, peer: Member, log_id: LogId | None) -> None:
+        parts = self._parts
+        if log_id is None:
+            scopes = self._replication.common_scopes(peer)
+            rows = self._replica.rows(scopes)
+        else:
+            scopes = [log_id[1]] if log_id[1] in parts.me.scopes else []
+            rows = [row_of(log_id, self._replica.get(log_id))]
+        request = Sync(tuple(scopes), tuple(rows), log_id is not None)
+        parts.counters["syncs"] += 1
+        parts.calls.make(
+            peer.address,
+            peer.id,
+            request,
+            lambda reply: self._answered(peer, log_id, reply),
+            _TIMEOUT_S,
+        )
+
+    def _answered(self, peer: Member, log_id: LogId | None, reply: bytes | None) -> None:
+        page = self._page(reply)
+        if page is not None:
+            peer.tcp_ok = True
+            moved = False
+            for delta in page.deltas:
+                if may_show(delta.scope, self._parts.me):
+                    key = (delta.owner, delta.scope)
+                    before = row_of(key, self._replica.get(key))
+                    self._replication.learn(delta, peer)
+                    moved |= is_ahead(row_of(key, self._replica.get(key)), before)
+            # Without progress another page would be the same one.
+            if page.more and moved and peer.live:
+                self._ask(peer, log_id)
+                return
+            if log_id is not None and moved:
+                self._replication.announce(log_id)
+        elif reply is None:
+            peer.tcp_ok = False
+        self._running.discard(peer.id)
+        self._start()
+
+    def _page(self, reply: bytes | None) -> SyncReply | None:
+        if reply is None:
+            return None
+        try:
+            page = decode_reply(reply)
+        except Malformed:
+            self._parts.counters["refused_malformed"] += 1
+            return None
+        return page if isinstance(page, SyncReply) else None
+
+    def serve(self, request: Sync, peer: Member) -> SyncReply | Declined:
+        """One page of what is above the request's rows."""
+        theirs = {(row.owner, row.scope): row for row in request.rows}
+        scopes = [scope for scope in request.scopes if may_show(scope, peer)]
+        if request.only:
+            rows = [
+                row_of(log_id, self._replica.get(log_id))
+                for log_id in theirs
+                if may_show(log_id[1], peer)
+            ]
+        else:
+            rows = self._replica.rows(scopes)
+        deltas: list[Delta] = []
+        room = self._parts.settings.page_max_bytes
+        more = False
+        for mine in rows:
+            other = theirs.get((mine.owner, mine.scope), LogRow(mine.owner, mine.scope, 0, 0))
+            if not is_ahead(mine, other):
+                continue
+            slot = self._replica.get((mine.owner, mine.scope))
+            assert slot is not None
+            assert slot.head is not None
+            start = other.version if other.epoch == mine.epoch else 0
+            # A record may be as large as a page; it must not stop what follows it.
+            least = self._parts.settings.page_max_bytes if not deltas else 0
+            room_here = max(room, least * 2)
+            delta = slot.head.delta(mine.owner, mine.scope, start, room_here, news=False)
+            if delta is None:
+                more = True
+                break
+            room -= DELTA_BYTES + sum(96 + len(entry.value or b"") for entry in delta.entries)
+            deltas.append(delta)
+            if delta.end < mine.version or room <= DELTA_BYTES:
+                more = True
+                break
+        # At most once an interval: what cannot be taken over must not be asked for in a circle.
+        waited_s = self._parts.now_s - self._returned_s
+        if (
+            not request.only
+            and waited_s >= self._parts.settings.logs_repair_s
+            and self._lacks(theirs)
+        ):
+            self._returned_s = self._parts.now_s
+            self.fetch_all(peer)
+        return SyncReply(tuple(deltas), more)
+
+    def _lacks(self, theirs: dict[LogId, LogRow]) -> bool:
+        """Whether the other has something that this node does not."""
+        return any(
+            is_ahead(row, row_of(log_id, self._replica.get(log_id)))
+            for log_id, row in theirs.items()
+            if may_show(row.scope, self._parts.me) and self._parts.members.get(row.owner)
+        )

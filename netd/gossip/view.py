@@ -1,0 +1,119 @@
+"""The records that can be seen: of members that are there, in scopes that they are in."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from netd.gossip.log import LogId, RecordKey
+from netd.gossip.member import Member
+from netd.gossip.parts import Parts
+from netd.gossip.replica import Replica
+from netd.gossip.values import GLOBAL, SCOPE_BYTES, RecordChanged, Scope
+
+ATTACHMENT: Final = "attachment"  # table in the global scope; its keys are scopes in hex
+
+Values = dict[RecordKey, bytes]
+
+
+class View:
+    """Keeps what was last told of each log, and tells the difference."""
+
+    def __init__(self, parts: Parts, replica: Replica) -> None:
+        self._parts = parts
+        self._replica = replica
+        self._shown: dict[LogId, Values] = {}
+
+    def records(self) -> Iterator[RecordChanged]:
+        for (owner, scope), values in self._shown.items():
+            for (table, key), value in values.items():
+                yield RecordChanged(owner, scope, table, key, value)
+
+    def records_of(self, scope: Scope, table: str) -> Iterator[RecordChanged]:
+        """The visible records of one table in one scope."""
+        return (
+            record for record in self.records() if record.scope == scope and record.table == table
+        )
+
+    def refresh_owner(self, owner: Member) -> None:
+        """The owner is hidden, or visible again, or gone from the table."""
+        for scope in sorted({GLOBAL, *owner.scopes, *self._scopes_shown(owner)}):
+            self.refresh(owner, scope)
+
+    def refresh(self, owner: Member, scope: Scope) -> None:
+        """Look through the whole log."""
+        if scope == GLOBAL:
+            self._follow_attachments(owner)
+        wanted = self._wanted(owner, scope)
+        shown = self._shown.get((owner.id, scope), {})
+        keys = [key for key in shown if key not in wanted]
+        keys += [key for key, value in wanted.items() if shown.get(key) != value]
+        self._tell(owner, scope, keys, wanted)
+
+    def update(self, owner: Member, scope: Scope, keys: Iterable[RecordKey]) -> None:
+        """Look at these records only."""
+        keys = tuple(keys)
+        if scope == GLOBAL and any(table == ATTACHMENT for table, _ in keys):
+            self._follow_attachments(owner)
+        if not self._visible(owner, scope):
+            return
+        slot = self._replica.get((owner.id, scope))
+        entries = slot.current.entries if slot is not None and slot.current is not None else {}
+        wanted: Values = {}
+        for key in keys:
+            entry = entries.get(key)
+            if entry is not None and entry.value is not None:
+                wanted[key] = entry.value
+        self._tell(owner, scope, keys, wanted)
+
+    def _follow_attachments(self, owner: Member) -> None:
+        slot = self._replica.get((owner.id, GLOBAL))
+        scopes: set[Scope] = set()
+        if slot is not None and slot.current is not None:
+            for (table, key), entry in slot.current.entries.items():
+                if table == ATTACHMENT and entry.value is not None:
+                    scope = _scope_of(key)
+                    if scope is not None:
+                        scopes.add(scope)
+        changed = owner.scopes ^ scopes
+        self._parts.members.set_scopes(owner, frozenset(scopes))
+        for scope in sorted(changed):
+            self.refresh(owner, scope)
+
+    def _visible(self, owner: Member, scope: Scope) -> bool:
+        if owner.hidden or self._parts.members.get(owner.id) is not owner:
+            return False
+        return scope == GLOBAL or (scope in owner.scopes and scope in self._parts.me.scopes)
+
+    def _wanted(self, owner: Member, scope: Scope) -> Values:
+        slot = self._replica.get((owner.id, scope))
+        if slot is None or slot.current is None or not self._visible(owner, scope):
+            return {}
+        return {
+            key: entry.value
+            for key, entry in slot.current.entries.items()
+            if entry.value is not None
+        }
+
+    def _tell(self, owner: Member, scope: Scope, keys: Iterable[RecordKey], wanted: Values) -> None:
+        shown = self._shown.setdefault((owner.id, scope), {})
+        for key in keys:
+            value = wanted.get(key)
+            if shown.get(key) == value:
+                continue
+            if value is None:
+                del shown[key]
+            else:
+                shown[key] = value
+            self._parts.events.append(RecordChanged(owner.id, scope, *key, value))
+        if not shown:
+            del self._shown[owner.id, scope]
+
+    def _scopes_shown(self, owner: Member) -> list[Scope]:
+        return [scope for node, scope in self._shown if node == owner.id]
+
+
+def _scope_of(key: str) -> Scope | None:
+    try:
+        scope = bytes.fromhex(key)
+    except ValueError:
+        return None
+    return scope if len(scope) == SCOPE_BYTES and scope != GLOBAL else None
