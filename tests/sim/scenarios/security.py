@@ -1,0 +1,253 @@
+"""Keys change, packets are not what they seem, and versions differ."""
+
+from collections.abc import Callable
+
+from netd.gossip.codec import encode, join_parts
+from netd.gossip.keys import RingConflict
+from netd.gossip.messages import Alive, Delta, Entry, Left
+from netd.gossip.ring import Ring
+from netd.gossip.sealing import Seal
+from netd.gossip.settings import profile
+from netd.gossip.values import GLOBAL, Address
+from tests.sim import expect
+from tests.sim.cluster import Cluster, protocol
+from tests.sim.core import Core
+from tests.sim.invariants.traffic import NoProbeFails, NothingChanges
+from tests.sim.node import Node
+from tests.sim.scenarios.registry import scenario, settled
+
+ELSEWHERE: Address = "203.0.113.9", 7946
+
+
+@scenario
+def key_rotation(seed: int) -> Cluster:
+    """Install, use, remove, at different nodes and at any time: no probe fails of it."""
+    cluster = settled(seed)
+    cluster.run(5)
+    check = NoProbeFails()
+    look(cluster, check)
+    for number in range(2):
+        old = cluster.nodes[0].core.ring.primary
+        secret = bytes([number]) * 32
+        key = cluster.one().core.ring.first(secret).primary
+        change(cluster, lambda core, now_s, s=secret: core.install_key(s, now_s))
+        cluster.run(cluster.random.choice([0.0, 0.01, 0.5, 3]))
+        change(cluster, lambda core, now_s, k=key: core.use_key(k, now_s))
+        cluster.run(cluster.random.choice([0.0, 0.01, 0.5, 3]))
+        change(cluster, lambda core, now_s, k=old: core.remove_key(k, now_s))
+        look(cluster, check)
+    cluster.run(15)
+    look(cluster, check)
+    one_ring(cluster, keys=1)
+    expect.settled(cluster, within_s=0)
+    return cluster
+
+
+@scenario
+def key_rotation_with_one_cut_off(seed: int) -> Cluster:
+    """A node misses some steps of a rotation, or all, and is a member again all the same."""
+    cluster = settled(seed)
+    away = cluster.one()
+    others = cluster.others(away)
+    old = away.core.ring.primary
+    secret = b"k" * 32
+    key = Ring.first(secret).primary
+    steps: list[Callable[[Core, float], object]] = [
+        lambda core, now_s: core.install_key(secret, now_s),
+        lambda core, now_s: core.use_key(key, now_s),
+        lambda core, now_s: core.remove_key(old, now_s),
+    ]
+    begin, end = sorted(cluster.any(2, of=range(4)))  # type: ignore[type-var, arg-type]
+    for number, step in enumerate(steps):
+        if number == begin:
+            cluster.network.partition([away], others)
+            cluster.run(cluster.random.choice([0, 30]))
+        if number == end:
+            cluster.network.heal()
+        change(cluster, step, at=others)
+        cluster.run(cluster.random.choice([0, 1, 20]))
+    cluster.network.heal()
+    expect.settled(cluster, within_s=40, number=8)
+    one_ring(cluster, keys=1)
+    return cluster
+
+
+@scenario
+def changes_of_keys_at_two_places(seed: int) -> Cluster:
+    """Two sides of a partition install different keys: after it all have one ring."""
+    cluster = settled(seed)
+    nodes = cluster.any(len(cluster.nodes))
+    one, other = nodes[: len(nodes) // 2], nodes[len(nodes) // 2 :]
+    cluster.network.partition(one, other)
+    cluster.run(20)
+    for number, side in enumerate((one, other)):
+        secret = bytes([number]) * 32
+        key = Ring.first(secret).primary
+        change(cluster, lambda core, now_s, s=secret: core.install_key(s, now_s), at=side)
+        if cluster.random.random() < 0.5:
+            cluster.run(5)
+            change(cluster, lambda core, now_s, k=key: core.use_key(k, now_s), at=side)
+    cluster.run(cluster.random.choice([0, 5]))
+    cluster.network.heal()
+    expect.settled(cluster, within_s=40, number=8)
+    cluster.run(5)
+    one_ring(cluster, keys=0)
+    return cluster
+
+
+def change(
+    cluster: Cluster, action: Callable[[Core, float], object], at: list[Node] | None = None
+) -> None:
+    """What an operator does: try it anywhere until nothing speaks against it."""
+
+    def done() -> bool:
+        node = cluster.one(at)
+        try:
+            node.tell(lambda core, now_s: action(core, now_s) and None)
+        except RingConflict:
+            return False
+        return True
+
+    expect.soon(cluster, "the keyring can be changed", done, within_s=60)
+
+
+def look(cluster: Cluster, check: NoProbeFails) -> None:
+    for node in cluster.nodes:
+        counters = node.core.counters
+        check.see(node.label, counters["probes_failed"], counters["refused_key"])
+
+
+def one_ring(cluster: Cluster, *, keys: int) -> None:
+    """All have the same keyring, with so many keys unless that does not matter."""
+    rings = {node.core.ring for node in cluster.nodes}
+    assert len(rings) == 1, f"{len(rings)} different rings"
+    assert not keys or len(rings.pop().keys) == keys
+
+
+@scenario
+def hostile_packets(seed: int) -> Cluster:
+    """What is corrupted, cut short, replayed, or from elsewhere changes nothing and is counted."""
+    cluster = settled(seed, 4, 6)
+    cluster.network.tapped = tapped = []
+    for node in cluster.nodes:
+        cluster.publish(node, "facts")
+    cluster.run(3)
+    cluster.network.tapped = None
+    cluster.run(3)
+    random = cluster.random
+    stranger = Seal(b"s" * 16, 1, cluster.world.cluster_id, Ring.first(b"x" * 32))
+    foreign = Seal(b"s" * 16, 1, b"another cluster!", cluster.ring)
+    for _ in range(60):
+        number, to, data = random.choice(tapped)
+        target = next(node for node in cluster.nodes if node.address == to)
+        source = cluster.nodes[number].address
+        place = random.randrange(len(data))
+        flipped = data[:place] + bytes([data[place] ^ 1 << random.randrange(8)]) + data[place + 1 :]
+        kinds = {
+            "a corrupted packet": flipped,
+            "a truncated packet": data[:place],
+            "a longer packet": data + random.randbytes(9),
+            "a repeated packet": data,
+            "junk": random.randbytes(random.randrange(1500)),
+            "a packet of another key": stranger.seal(b"\x90"),
+            "a packet of another cluster": foreign.seal(b"\x90"),
+        }
+        what = random.choice(list(kinds))
+        changes_nothing(target, what, kinds[what], source)
+        cluster.run(0.1)
+    expect.quiet(cluster)
+    expect.settled(cluster, within_s=0)
+    return cluster
+
+
+@scenario
+def hostile_requests(seed: int) -> Cluster:
+    """Requests and replies that are junk, or another's, change nothing."""
+    cluster = settled(seed, 4, 5)
+    random = cluster.random
+    for _ in range(30):
+        node, other = cluster.any(2)
+        before = shown(node)
+        core, now_s = node.core, node.clock.now_s()
+        request = random.randbytes(random.randrange(200))
+        if random.random() < 0.5:
+            request = bytes([0x90 + random.randrange(16), random.randrange(256)]) + request
+        core.serve(request, random.choice([other.id, b"?" * 16]), now_s)
+        core.complete(random.randrange(100), request, now_s)
+        assert shown(node) == before
+        cluster.run(0.1)
+    expect.settled(cluster, within_s=5)
+    return cluster
+
+
+@scenario
+def forged_statements(seed: int) -> Cluster:
+    """Who has the cluster's key can still say nothing in another's name."""
+    cluster = settled(seed, 4, 6)
+    seal = Seal(b"m" * 16, 1, cluster.world.cluster_id, cluster.ring)
+    for _ in range(20):
+        node, victim = cluster.any(2)
+        member = node.core.member(victim.id)
+        assert member is not None
+        age = member.epoch, member.incarnation + cluster.random.choice([0, 1, 7])
+        wrong = cluster.random.randbytes(64)
+        entry = Entry(1000, "t", "facts", b"forged", wrong)
+        forged = [
+            Alive(victim.id, *age, wrong),
+            Left(victim.id, *age, wrong),
+            Delta(victim.id, GLOBAL, member.epoch, 0, 0, 0, 1000, True, (entry,)),
+            Delta(victim.id, GLOBAL, member.epoch + 1, 0, 0, 0, 1000, True, (entry,)),
+        ]
+        before = shown(node)
+        packet = seal.seal(join_parts(map(encode, forged)))
+        node.arrive((packet, ELSEWHERE, 0))
+        assert shown(node) == before
+        cluster.run(0.1)
+    expect.settled(cluster, within_s=5)
+    return cluster
+
+
+def changes_nothing(node: Node, what: str, data: bytes, source: Address) -> None:
+    """Give a node a packet that it has to refuse."""
+    core = node.core
+    before, counted = shown(node), refused(core)
+    core.receive(data, source, node.clock.now_s())
+    datagrams, calls, events = core.take()
+    sent = len(datagrams) + len(calls) + len(events)
+    NothingChanges().see(what, before, shown(node), sent, refused(core) - counted)
+
+
+def shown(node: Node) -> object:
+    """All that a core shows of the cluster."""
+    core = node.core
+    members = [
+        (m.id, m.name, m.address, m.epoch, m.incarnation, m.state, m.unreachable)
+        for m in core.members()
+    ]
+    return members, list(core.records()), core.ring, core.levels()
+
+
+def refused(core: Core) -> int:
+    """How many packets it has counted as refused."""
+    return sum(count for name, count in core.counters.items() if name.startswith("refused_"))
+
+
+@scenario
+def version_skew(seed: int) -> Cluster:
+    """Nodes of two neighbouring versions are one cluster, and stay so through an upgrade."""
+    fast = profile("fast")
+    cluster = settled(seed, settings=protocol(fast, 1, 1))
+    for node in cluster.any(len(cluster.nodes) // 2):
+        node.settings = protocol(fast, 1, 2)
+        cluster.crash(node, power=False)
+        cluster.run(0.5)
+        cluster.restart(node)
+        expect.settled(cluster, within_s=10)
+    stranger = cluster.add(settings=protocol(fast, 3, 3))
+    stranger.boot(cluster.seeds(stranger))
+    cluster.run(10)
+    assert len(expect.alive(stranger)) == 1, "versions that have nothing in common do not mix"
+    expect.quiet(cluster)
+    cluster.crash(stranger)
+    expect.settled(cluster, within_s=0)
+    return cluster
