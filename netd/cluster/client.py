@@ -1,0 +1,121 @@
+"""The TLS client: one connection for each call, ended with its reply."""
+
+import asyncio
+import ipaddress
+import ssl
+from collections import Counter
+from typing import Final
+
+from netd.cluster import frames
+from netd.cluster.certificates import Unproven, proven_id
+from netd.gossip.values import Address, NodeId
+
+CONNECT_S: Final = 5.0
+
+
+class CallFailed(Exception):
+    """There is no reply; the text says why. `refused`: the other side has said so."""
+
+    def __init__(self, detail: str, *, refused: bool = False) -> None:
+        super().__init__(detail)
+        self.refused = refused
+
+
+class StreamClient:
+    """Calls nodes of one cluster. `source` is the address to call from, None for any."""
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        authority_public_key: bytes,
+        counters: Counter[str],
+        source: str | None = None,
+    ) -> None:
+        self._context = context
+        self._authority = authority_public_key
+        self._counters = counters
+        self._source = source
+
+    async def call(
+        self,
+        to: Address,
+        node: NodeId | None,
+        request: bytes,
+        timeout_s: float,
+        kind: frames.Request = frames.Request.CORE,
+    ) -> bytes:
+        """The reply of `node`, or of any node of the cluster, that answers there.
+
+        Nothing is sent before the other side has proved that it is one. Raises `CallFailed`.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await self._call(to, node, frames.frame(kind, request))
+        except TimeoutError:
+            raise self._failed("deadline", f"no answer within {timeout_s:g} s") from None
+        except Unproven as error:
+            detail = f"not a member of this cluster: {error}"
+            raise self._failed("unproven", detail) from None
+        except ssl.SSLCertVerificationError as error:
+            detail = f"not a member of this cluster: {error.verify_message}"
+            raise self._failed("unproven", detail) from None
+        except (frames.WrongFrame, ssl.SSLError) as error:
+            detail = f"what answers there does not speak netd's protocol: {error}"
+            raise self._failed("protocol", detail) from None
+        except EOFError:
+            raise self._failed("ended", "the other side has ended the connection") from None
+        except OSError as error:
+            raise self._failed("connection", error.strerror or str(error)) from None
+        self._counters["calls_answered"] += 1
+        return answer
+
+    async def _call(self, to: Address, node: NodeId | None, request: bytes) -> bytes:
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport = await self._connect(to, protocol)
+        try:
+            tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
+            peer = proven_id(tls.getpeercert(binary_form=True), self._authority)
+            if node is not None and peer != node:
+                detail = f"node {peer.hex()} answers there, not {node.hex()}"
+                raise self._failed("unproven", detail)
+            transport.write(request)
+            kind, body = await frames.read(reader, frames.REPLY_BOUNDS)
+        finally:
+            transport.abort()
+        if kind == frames.Reply.REFUSED:
+            raise self._failed("refused", body.decode(errors="replace"))
+        return body
+
+    async def _connect(self, to: Address, protocol: asyncio.Protocol) -> asyncio.WriteTransport:
+        host, port = to
+        try:
+            # A name from another node would have this one ask its DNS server.
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise self._failed("address", f"{host!r} is not an IP address") from None
+        if not 0 < port < 65536:
+            raise self._failed("address", f"there is no port {port}")
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                transport, _ = await asyncio.get_running_loop().create_connection(
+                    lambda: protocol,
+                    host,
+                    port,
+                    ssl=self._context,
+                    server_hostname="",
+                    local_addr=self._local(host),
+                )
+        except TimeoutError:
+            detail = f"no connection within {CONNECT_S:g} s"
+            raise self._failed("connection", detail) from None
+        return transport
+
+    def _local(self, host: str) -> tuple[str, int] | None:
+        if self._source is None or (":" in self._source) != (":" in host):
+            return None
+        return (self._source, 0)
+
+    def _failed(self, reason: str, detail: str) -> CallFailed:
+        self._counters[f"calls_{reason}"] += 1
+        return CallFailed(detail, refused=reason == "refused")

@@ -1,0 +1,167 @@
+"""The TLS server: answers requests of members, and redeems tokens for who is not one yet.
+
+Everything has a deadline, a connection as a whole too; memory is bounded by the number of
+connections and of requests that are being answered at once.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from netd.cluster import frames
+from netd.cluster.admission import Admission, Place
+from netd.cluster.certificates import Unproven, proven_id
+from netd.engine.tasks import Tasks
+from netd.gossip.values import NodeId
+from netd.model.errors import NetdError
+
+HANDSHAKE_S: Final = 5.0
+IDLE_S: Final = 10.0  # until the next request begins
+REQUEST_S: Final = 10.0  # from its first byte until its reply is sent
+CONNECTION_S: Final = 60.0
+STRANGER_S: Final = 15.0
+ANSWERING_MAX: Final = 16  # at most this many requests and replies are in memory
+_OUT_OF_DESCRIPTORS_S: Final = 0.2  # nothing tells when there is one again
+
+Serve = Callable[[bytes, NodeId], bytes]
+Redeem = Callable[[bytes], Awaitable[bytes]]
+
+log = logging.getLogger(__name__)
+
+
+class StreamServer:
+    """Serves a listening socket, on the loop that it is started on.
+
+    `serve` answers a member's request; `redeem` a token's secret, or raises `NetdError`.
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        context: ssl.SSLContext,
+        authority_public_key: bytes,
+        serve: Serve,
+        redeem: Redeem,
+        counters: Counter[str],
+    ) -> None:
+        self._listening = listening
+        self._context = context
+        self._authority = authority_public_key
+        self._serve = serve
+        self._redeem = redeem
+        self._counters = counters
+        self._answering = asyncio.Semaphore(ANSWERING_MAX)
+        self._tasks = Tasks()
+        self.admission = Admission(counters)
+
+    def start(self) -> None:
+        self._tasks.start("stream server", self._accept())
+
+    async def close(self) -> None:
+        """End all connections and stop listening."""
+        await self._tasks.stop()
+        self._listening.close()
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(self._listening)
+            except ConnectionError:
+                continue  # it was reset while it waited
+            except OSError as error:
+                self._counters["stream_refused_descriptors"] += 1
+                log.warning("no connection can be accepted: %s", error.strerror)
+                await asyncio.sleep(_OUT_OF_DESCRIPTORS_S)
+                continue
+            self._admit(connection, address[0])
+
+    def _admit(self, connection: socket.socket, host: str) -> None:
+        self._counters["stream_connections"] += 1
+        if not self.admission.admits(host):
+            connection.close()
+            return
+        place = Place(host, connection.close)
+        task = self._tasks.start("stream", self._hold(connection, place))
+        place.evict = task.cancel
+        # Not by a `finally` in it: a task that is cancelled before its first step runs none.
+        task.add_done_callback(lambda _: self._part(connection, place))
+        self.admission.enter(place)
+
+    def _part(self, connection: socket.socket, place: Place) -> None:
+        self.admission.leave(place)
+        connection.close()
+
+    async def _hold(self, connection: socket.socket, place: Place) -> None:
+        """One connection from its handshake to its end."""
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                transport, _ = await loop.connect_accepted_socket(
+                    lambda: protocol, connection, ssl=self._context
+                )
+        except (OSError, TimeoutError) as error:
+            reason = "deadline" if isinstance(error, TimeoutError) else "handshake"
+            self._counters[f"stream_refused_{reason}"] += 1
+            log.debug("handshake with %s failed: %s", place.host, error)
+            return
+        try:
+            node = self._proven(transport)
+            if node is not None and not self.admission.prove(place, node):
+                return
+            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+            async with asyncio.timeout(STRANGER_S if node is None else CONNECTION_S):
+                while True:
+                    await self._answer(reader, writer, node)
+        except Unproven as error:
+            self._counters["stream_refused_certificate"] += 1
+            log.warning("connection of %s refused: %s", place.host, error)
+        except frames.WrongFrame as error:
+            self._counters["stream_refused_frame"] += 1
+            log.warning("connection of %s ended: %s", place.host, error)
+        except TimeoutError:
+            self._counters["stream_refused_deadline"] += 1
+        except (EOFError, OSError):
+            pass  # the other side has ended it, as it does after its last reply
+        finally:
+            transport.abort()
+
+    def _proven(self, transport: asyncio.Transport) -> NodeId | None:
+        """The node that the peer has proved to be; None when it shows no certificate."""
+        tls: ssl.SSLObject = transport.get_extra_info("ssl_object")
+        certificate = tls.getpeercert(binary_form=True)
+        return None if certificate is None else proven_id(certificate, self._authority)
+
+    async def _answer(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, node: NodeId | None
+    ) -> None:
+        """Read one request and send its reply."""
+        async with asyncio.timeout(IDLE_S):
+            kind, length = await frames.read_header(reader, frames.REQUEST_BOUNDS)
+        if kind == frames.Request.CORE and node is None:
+            self._counters["stream_refused_stranger"] += 1
+            writer.write(frames.frame(frames.Reply.REFUSED, b"a certificate is needed"))
+            raise Unproven("it asks as a member does, without a certificate")
+        async with asyncio.timeout(REQUEST_S), self._answering:
+            body = await reader.readexactly(length)
+            if kind == frames.Request.CORE and node is not None:
+                self._counters["stream_requests"] += 1
+                writer.write(frames.frame(frames.Reply.ANSWER, self._serve(body, node)))
+            else:
+                writer.write(await self._redeemed(body))
+            await writer.drain()
+
+    async def _redeemed(self, secret: bytes) -> bytes:
+        try:
+            answer = await self._redeem(secret)
+        except NetdError as error:
+            self._counters["token_refused"] += 1
+            return frames.frame(frames.Reply.REFUSED, error.detail.encode()[:1024])
+        self._counters["token_redeemed"] += 1
+        return frames.frame(frames.Reply.ANSWER, answer)
