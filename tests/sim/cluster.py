@@ -146,10 +146,13 @@ class Cluster:
         secret = self._bytes(f"new disk {self._written}", 32)
         node.disk = Disk(secret=secret, ring=node.disk.ring)
 
-    def clone(self, node: Node) -> Node:
-        """A copy of the node's disk begins to run elsewhere, as the same run of the same node."""
+    def clone(self, node: Node, *, running: bool) -> Node:
+        """A copy of the node begins to run elsewhere: of a machine that was running, so that it
+        is the same run of the same node, or of its disk.
+        """
         twin = self.add(name=node.name)
-        twin.disk = Disk(secret=node.disk.secret, ring=node.disk.ring, epoch=node.disk.epoch - 1)
+        twin.disk = Disk(secret=node.disk.secret, ring=node.disk.ring, epoch=node.disk.epoch)
+        twin.boot(self.seeds(twin), epoch=node.disk.epoch if running else None)
         return twin
 
     def leave(self, *nodes: Node) -> None:

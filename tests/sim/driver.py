@@ -2,10 +2,10 @@
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
-from netd.gossip.values import Address, EpochWanted, Event, JoinEnded, NodeId, RingChanged, State
+from netd.gossip.values import Address, EpochWanted, Event, NodeId, RingChanged
 from tests.sim.clock import HostClock
 from tests.sim.core import Core
 from tests.sim.invariants import Violation
@@ -13,7 +13,8 @@ from tests.sim.network import Arrival, Host, Respond
 from tests.sim.world import Action, Disk, World
 
 WALL_EVERY_S: Final = 5.0  # so often a core is told the time
-REJOIN_S: Final = 10.0  # after which a node that reaches nobody tries to join again
+ALONE_AGAIN_S: Final = 1.0  # as netd.cluster.rejoin: at first; each time twice as long,
+AGAIN_S: Final = 60.0  # up to this, which is what holds where somebody is there
 SOCKET_BYTES: Final = 1 << 20  # that wait for a process that does not run
 SPIN_MAX: Final = 1_000  # advances without time going on, after which a core is said to hang
 NEVER: Final = float("inf")
@@ -25,7 +26,14 @@ class Driver:
     """
 
     def __init__(
-        self, host: Host, core: Core, clock: HostClock, disk: Disk, world: World, label: str
+        self,
+        host: Host,
+        core: Core,
+        clock: HostClock,
+        disk: Disk,
+        world: World,
+        label: str,
+        addresses: Sequence[Address],
     ) -> None:
         self.host = host
         self.core = core
@@ -43,11 +51,15 @@ class Driver:
         self._random = random.Random(f"{label} {disk.secret.hex()} {disk.epoch}")
         self._idle = True  # nothing keeps it from handling a packet at once
         self._wake_s = -1.0  # the virtual time of the timer that counts
-        self._spins = 0
+        self._woken_s = -1.0
+        self._spins = 0  # wakes at one and the same time
         self._waiting: deque[Callable[[], None]] = deque()
         self._waiting_bytes = 0
+        self._addresses = addresses
+        self._again_s = ALONE_AGAIN_S
         world.listener.begins(label, core)
         self._clock.at(self._clock.now_s + WALL_EVERY_S, self._tell_wall)
+        self._clock.at(self._clock.now_s, self._join)
 
     # What disturbs it
 
@@ -161,6 +173,11 @@ class Driver:
         if self.over or self.stopped or when_s != self._wake_s:
             return
         self._wake_s = -1.0
+        if when_s > self._woken_s:
+            self._spins = 0
+        self._woken_s = when_s
+        self._spins += 1
+        assert self._spins < SPIN_MAX, f"{self._label}: a timer of the core stays due"
         self._advance()
         self._flush()
 
@@ -176,13 +193,7 @@ class Driver:
         if due_s == NEVER or self.stopped or self.over:
             return
         now_s = self._clock.now_s
-        when_s = self._host_clock.virtual_s(due_s)
-        if when_s <= now_s:
-            self._spins += 1
-            assert self._spins < SPIN_MAX, f"{self._label}: a timer of the core stays due"
-            when_s = now_s
-        else:
-            self._spins = 0
+        when_s = max(now_s, self._host_clock.virtual_s(due_s))
         if self.slow_timers:
             if self._wake_s >= 0.0:
                 return
@@ -210,15 +221,18 @@ class Driver:
         if isinstance(event, RingChanged):
             self._disk.ring = core.ring
         elif isinstance(event, EpochWanted):
-            self._disk.epoch = epoch = max(self._disk.epoch, event.above) + 1
+            epoch = self._disk.next_epoch(self._host_clock.wall_s(), event.above)
             self.tell(lambda core, now_s: core.renew(epoch, now_s))
-        elif isinstance(event, JoinEnded) and event.error:
-            self._clock.at(self._clock.now_s + REJOIN_S, self._rejoin, event.address)
         self._world.listener.tells(self._label, core, event)
 
-    def _rejoin(self, address: Address) -> None:
-        if self.over or self.stopped:
+    def _join(self, _: None) -> None:
+        """Ask where this node does not know a member that is there, now and again and again."""
+        if self.over:
             return
-        others = (m for m in self.core.members() if m.id != self.id)
-        if not any(m.state is State.ALIVE for m in others):
-            self.tell(lambda core, now_s: core.join([address], now_s))
+        others = {m.address for m in self.core.members() if m.id != self.id and m.live}
+        if not self.stopped:
+            wanted = [address for address in self._addresses if address not in others]
+            self.tell(lambda core, now_s: core.join(wanted, now_s))
+        pause_s = AGAIN_S if others else self._again_s
+        self._again_s = ALONE_AGAIN_S if others else min(2 * self._again_s, AGAIN_S)
+        self._clock.at(self._clock.now_s + pause_s, self._join)

@@ -67,13 +67,16 @@ def dead_everywhere(
     return wait(cluster, is_so)
 
 
-def soon(cluster: Cluster, what: str, is_so: Callable[[], bool], *, within_s: float) -> float:
-    """Whatever `is_so` tells becomes so."""
+def soon(
+    cluster: Cluster, what: str | Callable[[], str], is_so: Callable[[], bool], *, within_s: float
+) -> float:
+    """Whatever `is_so` tells becomes so; `what` says it in words."""
 
     def checked(waited_s: float) -> bool:
         if is_so():
             return True
-        assert waited_s <= within_s, f"not so after {waited_s:.1f} s: {what}"
+        text = what if isinstance(what, str) else what()
+        assert waited_s <= within_s, f"not so after {waited_s:.1f} s: {text}"
         return False
 
     return wait(cluster, checked)

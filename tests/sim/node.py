@@ -72,10 +72,11 @@ class Node:
 
     # Life and death
 
-    def boot(self, addresses: Sequence[Address]) -> None:
-        """Begin a new run, with an epoch that is durable, and join at `addresses`."""
+    def boot(self, addresses: Sequence[Address], *, epoch: int | None = None) -> None:
+        """Begin a new run, and join at `addresses`. With `epoch` it is one that runs elsewhere."""
         assert self.driver is None, f"{self.label} runs"
-        self.disk.epoch += 1
+        if epoch is None:
+            epoch = self.disk.next_epoch(self.clock.wall_s())
         self.leaving = False
         self._disturbed()
         pair = self._world.signatures.pair(self.disk.secret)
@@ -83,7 +84,7 @@ class Node:
             id=node_id_of(pair.public_key),
             public_key=pair.public_key,
             sign=pair.sign,
-            epoch=self.disk.epoch,
+            epoch=epoch,
             name=self.name,
             address=self.address,
             version="sim",
@@ -98,16 +99,14 @@ class Node:
             now_s=self.clock.now_s(),
             wall_s=self.clock.wall_s(),
         )
-        self.driver = Driver(self, core, self.clock, self.disk, self._world, self.label)
         others = [address for address in addresses if address != self.address]
+        self.driver = Driver(self, core, self.clock, self.disk, self._world, self.label, others)
 
         def begin(core: Core, now_s: float) -> None:
             for scope in sorted(self.wants.scopes):
                 core.subscribe(scope, now_s)
             for (scope, table, key), value in self.wants.records.items():
                 core.publish(scope, table, key, value, now_s)
-            if others:
-                core.join(others, now_s)
 
         self.driver.tell(begin)
 

@@ -5,12 +5,14 @@ all of them every now and then.
 from collections.abc import Iterable
 
 from netd.gossip.values import (
+    GLOBAL,
     Event,
     JoinEnded,
     MemberChanged,
     NodeId,
     ProblemChanged,
     RecordChanged,
+    Scope,
     State,
 )
 from tests.sim.core import Core, Member
@@ -75,6 +77,7 @@ class Watch:
     def begins(self, where: str, core: Core) -> None:
         for check in (self._never_older, self._old_runs, self._history, self.written):
             check.begins(where)
+        self.problems = {key: text for key, text in self.problems.items() if key[0] != where}
         node = self._by_label[where]
         holders = self._holders.setdefault(core.id, [])
         if node not in holders:
@@ -85,6 +88,7 @@ class Watch:
 
     def ends(self, where: str, core: Core) -> None:
         self._itself(core)
+        self.problems = {key: text for key, text in self.problems.items() if key[0] != where}
         self._trace.event(self._network.clock.now_s, where, "ends")
 
     def tells(self, where: str, core: Core, event: Event) -> None:
@@ -94,13 +98,12 @@ class Watch:
             self.changes.append((now_s, where, event))
             self._member_changed(where, core, event)
         elif isinstance(event, RecordChanged):
-            member = core.member(event.owner)
-            hidden = member is None or member.hidden
+            hidden = self._is_hidden(where, core.member(event.owner), event.scope)
             if event.owner == core.id and event.table in OWN_TABLES:
                 self.written.write(key_of(event), event.value)
             self.written.see(where, event, hidden=hidden)
             self._history.told(where, event)
-            if event.owner != core.id:
+            if event.owner != core.id and event.value is not None:
                 self._scopes.told(where, self._by_label[where].wants.scopes, event.scope)
         elif isinstance(event, ProblemChanged):
             if event.detail:
@@ -109,6 +112,13 @@ class Watch:
                 self.problems.pop((where, event.code, event.about), None)
         elif isinstance(event, JoinEnded):
             self.joins.append((where, event))
+
+    def _is_hidden(self, where: str, owner: Member | None, scope: Scope) -> bool:
+        """Whether records may be out of view though they were not deleted."""
+        if owner is None or owner.hidden:
+            return True
+        both = self._by_label[where].wants.scopes & owner.scopes
+        return scope != GLOBAL and scope not in both
 
     def serves(self, where: str, core: Core, peer: NodeId, reply: bytes) -> None:
         """Marks of scopes are in the text of every record: see `Cluster.publish`."""

@@ -27,6 +27,11 @@ class Disk:
     epoch: int = 0
     peers: tuple[Address, ...] = ()
 
+    def next_epoch(self, wall_s: float, above: int = 0) -> int:
+        """A later one, as `netd.cluster.identity` makes it; durable when this returns."""
+        self.epoch = max(self.epoch + 1, int(wall_s * 1000), above + 1)
+        return self.epoch
+
 
 @dataclass
 class Wants:

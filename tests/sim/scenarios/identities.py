@@ -2,6 +2,7 @@
 
 from tests.sim import expect
 from tests.sim.cluster import Cluster
+from tests.sim.node import Node
 from tests.sim.scenarios.registry import scenario, settled
 
 SPARE = 200  # the number of an address that no node has
@@ -59,11 +60,13 @@ def lost_disk(seed: int) -> Cluster:
 
 @scenario
 def cloned_machine(seed: int) -> Cluster:
-    """A copy of a machine runs beside it: that is told, no storm follows, and ends with it."""
+    """A copy of a machine runs beside it: that is told, no storm follows, and one of the two is
+    silent; it is a member again when it is restarted and the other one is gone.
+    """
     cluster = settled(seed)
     node = cluster.one()
-    clone = cluster.clone(node)
-    clone.boot(cluster.seeds(clone))
+    others = cluster.others(node)
+    twin = cluster.clone(node, running=cluster.random.random() < 0.7)
     expect.soon(
         cluster,
         "the clone is noticed",
@@ -71,10 +74,41 @@ def cloned_machine(seed: int) -> Cluster:
         within_s=20,
     )
     before = cluster.network.packets
-    cluster.run(30)
-    rate = (cluster.network.packets - before) / 30 / len(cluster.nodes)
-    assert rate * cluster.settings.probe_interval_s < 20, f"{rate:.0f} packets/s from each node"
-    cluster.crash(clone)
+    cluster.run(90)
+    rate = (cluster.network.packets - before) / 90 / len(cluster.nodes)
+    assert rate * cluster.settings.probe_interval_s < 10, f"{rate:.0f} packets/s from each node"
+    expect.settled(cluster, nodes=[*others, later(node, twin)], within_s=0)
+    loser, winner = sorted((node, twin), key=lambda one: one.disk.epoch)
+    cluster.crash(loser, winner)
+    cluster.run(cluster.random.choice([0.1, 20]))
+    cluster.restart(loser)
+    expect.settled(cluster)
+    return cluster
+
+
+def later(*nodes: Node) -> Node:
+    """The one that runs in the latest epoch."""
+    return max(nodes, key=lambda node: node.disk.epoch)
+
+
+@scenario
+def restored_backup(seed: int) -> Cluster:
+    """A machine is set back to an earlier state, and its clock is behind as well: it is a member
+    again, at the latest when it has been started once more.
+    """
+    cluster = settled(seed)
+    node = cluster.one()
+    early = node.disk.epoch
+    for _ in range(2):
+        cluster.crash(node)
+        cluster.run(cluster.random.choice([0.5, 20]))
+        cluster.restart(node)
+        expect.settled(cluster, within_s=20)
+    cluster.crash(node)
+    node.disk.epoch = early
+    node.clock.wall_offset_s = -3600.0
+    cluster.run(cluster.random.choice([0.5, 20]))
+    cluster.restart(node)
     expect.settled(cluster)
     return cluster
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from netd.gossip.codec import encode, join_parts
 from netd.gossip.keys import RingConflict
 from netd.gossip.messages import Alive, Delta, Entry, Left
-from netd.gossip.ring import Ring
+from netd.gossip.ring import Ring, key_id
 from netd.gossip.sealing import Seal
 from netd.gossip.settings import profile
 from netd.gossip.values import GLOBAL, Address
@@ -26,15 +26,18 @@ def key_rotation(seed: int) -> Cluster:
     cluster.run(5)
     check = NoProbeFails()
     look(cluster, check)
+    old = cluster.ring.primary
     for number in range(2):
-        old = cluster.nodes[0].core.ring.primary
         secret = bytes([number]) * 32
-        key = cluster.one().core.ring.first(secret).primary
+        key = key_id(secret)
         change(cluster, lambda core, now_s, s=secret: core.install_key(s, now_s))
         cluster.run(cluster.random.choice([0.0, 0.01, 0.5, 3]))
         change(cluster, lambda core, now_s, k=key: core.use_key(k, now_s))
         cluster.run(cluster.random.choice([0.0, 0.01, 0.5, 3]))
         change(cluster, lambda core, now_s, k=old: core.remove_key(k, now_s))
+        # The next one begins with what this one has led to, as an operator would see.
+        one_ring(cluster, keys=1)
+        old = key
         look(cluster, check)
     cluster.run(15)
     look(cluster, check)
@@ -49,9 +52,9 @@ def key_rotation_with_one_cut_off(seed: int) -> Cluster:
     cluster = settled(seed)
     away = cluster.one()
     others = cluster.others(away)
-    old = away.core.ring.primary
+    old = cluster.ring.primary
     secret = b"k" * 32
-    key = Ring.first(secret).primary
+    key = key_id(secret)
     steps: list[Callable[[Core, float], object]] = [
         lambda core, now_s: core.install_key(secret, now_s),
         lambda core, now_s: core.use_key(key, now_s),
@@ -82,7 +85,7 @@ def changes_of_keys_at_two_places(seed: int) -> Cluster:
     cluster.run(20)
     for number, side in enumerate((one, other)):
         secret = bytes([number]) * 32
-        key = Ring.first(secret).primary
+        key = key_id(secret)
         change(cluster, lambda core, now_s, s=secret: core.install_key(s, now_s), at=side)
         if cluster.random.random() < 0.5:
             cluster.run(5)
@@ -100,15 +103,18 @@ def change(
 ) -> None:
     """What an operator does: try it anywhere until nothing speaks against it."""
 
+    refusals: set[str] = set()
+
     def done() -> bool:
         node = cluster.one(at)
         try:
             node.tell(lambda core, now_s: action(core, now_s) and None)
-        except RingConflict:
+        except RingConflict as refusal:
+            refusals.add(str(refusal))
             return False
         return True
 
-    expect.soon(cluster, "the keyring can be changed", done, within_s=60)
+    expect.soon(cluster, lambda: f"the keyring can be changed: {refusals}", done, within_s=60)
 
 
 def look(cluster: Cluster, check: NoProbeFails) -> None:
@@ -118,10 +124,13 @@ def look(cluster: Cluster, check: NoProbeFails) -> None:
 
 
 def one_ring(cluster: Cluster, *, keys: int) -> None:
-    """All have the same keyring, with so many keys unless that does not matter."""
-    rings = {node.core.ring for node in cluster.nodes}
-    assert len(rings) == 1, f"{len(rings)} different rings"
-    assert not keys or len(rings.pop().keys) == keys
+    """All have the same keyring soon, with so many keys unless that does not matter."""
+
+    def is_so() -> bool:
+        rings = {node.core.ring for node in cluster.nodes}
+        return len(rings) == 1 and (not keys or len(rings.pop().keys) == keys)
+
+    expect.soon(cluster, f"one keyring of {keys} keys", is_so, within_s=15)
 
 
 @scenario
@@ -213,7 +222,11 @@ def changes_nothing(node: Node, what: str, data: bytes, source: Address) -> None
     before, counted = shown(node), refused(core)
     core.receive(data, source, node.clock.now_s())
     datagrams, calls, events = core.take()
-    sent = len(datagrams) + len(calls) + len(events)
+    # Who seals with an unknown key may have missed a rotation, or this node has: that is asked.
+    asked = "refused_key" in core.counters and len(calls) == 1
+    sent = len(datagrams) + len(events) + (0 if asked else len(calls))
+    for call in calls:
+        core.complete(call.number, None, node.clock.now_s())
     NothingChanges().see(what, before, shown(node), sent, refused(core) - counted)
 
 
@@ -224,7 +237,8 @@ def shown(node: Node) -> object:
         (m.id, m.name, m.address, m.epoch, m.incarnation, m.state, m.unreachable)
         for m in core.members()
     ]
-    return members, list(core.records()), core.ring, core.levels()
+    levels = core.levels()
+    return members, list(core.records()), core.ring, levels["members"], levels["logs"]
 
 
 def refused(core: Core) -> int:
