@@ -1,80 +1,106 @@
 """Statements about members on their way to everybody: the epidemic's queue."""
 
+from collections.abc import Iterator
+
 from netd.gossip.codec import encode
 from netd.gossip.messages import Statement
 from netd.gossip.values import NodeId
 
+_FRESH = 3  # a burst of news goes to as many
 
-class _Item:
-    __slots__ = ("data", "sent")
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-        self.sent = 0
+class _Queue:
+    """One message for each member, in order of how often it was sent."""
+
+    __slots__ = ("_by_sent", "_sent")
+
+    def __init__(self) -> None:
+        self._by_sent: list[dict[NodeId, bytes]] = [{}]
+        self._sent: dict[NodeId, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def put(self, about: NodeId, data: bytes) -> None:
+        self.drop(about)
+        self._by_sent[0][about] = data
+        self._sent[about] = 0
+
+    def drop(self, about: NodeId) -> None:
+        sent = self._sent.pop(about, None)
+        if sent is not None:
+            del self._by_sent[sent][about]
+
+    def drop_worn(self) -> None:
+        """Drop one of those that were sent most often."""
+        for messages in reversed(self._by_sent):
+            if messages:
+                self.drop(next(iter(messages)))
+                return
+
+    def take(self, room_bytes: int, copies: int, sent_below: int) -> Iterator[bytes]:
+        """Those that fit and were sent less than `sent_below` times; each is sent once more."""
+        taken: list[tuple[NodeId, int]] = []
+        for sent in range(min(sent_below, len(self._by_sent))):
+            for about, data in self._by_sent[sent].items():
+                if len(data) > room_bytes:
+                    break  # nearly all are of one size
+                room_bytes -= len(data)
+                taken.append((about, sent))
+                yield data
+        for about, sent in taken:
+            data = self._by_sent[sent].pop(about)
+            del self._sent[about]
+            if sent + 1 < copies:
+                if sent + 1 == len(self._by_sent):
+                    self._by_sent.append({})
+                self._by_sent[sent + 1][about] = data
+                self._sent[about] = sent + 1
 
 
 class News:
     """One statement for each member, the newest; those least often sent go first.
 
-    A statement that was sent `copies` times is done. When more than `limit` are queued, the one
-    most often sent is dropped: comparing the tables brings it later.
+    A statement that was sent `copies` times is done. When more than `limit` are queued, one of
+    those most often sent is dropped: comparing the tables brings it later.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._items: dict[NodeId, _Item] = {}
-        self._introductions: dict[NodeId, _Item] = {}
+        self._statements = _Queue()
+        self._introductions = _Queue()
         self.dropped = 0
 
     def __len__(self) -> int:
-        return len(self._items) + len(self._introductions)
+        return len(self._statements) + len(self._introductions)
 
     def put(self, about: NodeId, statement: Statement) -> None:
         """Queue what is newest about a member in place of what was queued before."""
-        self._put(self._items, about, statement)
+        self._put(self._statements, about, statement)
 
     def introduce(self, about: NodeId, introduction: Statement) -> None:
         """Queue an introduction; it goes beside what else is said of the member."""
         self._put(self._introductions, about, introduction)
 
     def clear(self) -> None:
-        self._items.clear()
-        self._introductions.clear()
+        self._statements = _Queue()
+        self._introductions = _Queue()
 
     def drop(self, about: NodeId) -> None:
-        self._items.pop(about, None)
-        self._introductions.pop(about, None)
+        self._statements.drop(about)
+        self._introductions.drop(about)
 
     def take(self, room_bytes: int, copies: int, *, fresh_only: bool = False) -> list[bytes]:
         """Messages that fit into `room_bytes`, each counted as sent once more."""
         taken: list[bytes] = []
-        for queue in (self._introductions, self._items):
-            if not queue:
-                continue
-            items = sorted(queue.items(), key=_sent_of) if len(queue) > 1 else list(queue.items())
-            for about, item in items:
-                if fresh_only and item.sent >= _FRESH:
-                    break
-                if len(item.data) > room_bytes:
-                    continue
-                room_bytes -= len(item.data)
-                taken.append(item.data)
-                item.sent += 1
-                if item.sent >= copies:
-                    del queue[about]
+        for queue in (self._introductions, self._statements):
+            if queue:
+                room = room_bytes - sum(map(len, taken))
+                taken += queue.take(room, copies, _FRESH if fresh_only else copies)
         return taken
 
-    def _put(self, queue: dict[NodeId, _Item], about: NodeId, statement: Statement) -> None:
-        queue.pop(about, None)
-        queue[about] = _Item(encode(statement))
+    def _put(self, queue: _Queue, about: NodeId, statement: Statement) -> None:
+        queue.put(about, encode(statement))
         if len(queue) > self._limit:
-            worn = max(queue.items(), key=_sent_of)[0]
-            del queue[worn]
+            queue.drop_worn()
             self.dropped += 1
-
-
-_FRESH = 3  # a burst of news goes to as many
-
-
-def _sent_of(item: tuple[NodeId, _Item]) -> int:
-    return item[1].sent

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from netd.gossip.log import LogId, RecordKey
+from netd.gossip.log import RecordKey
 from netd.gossip.member import Member
 from netd.gossip.parts import Parts
 from netd.gossip.replica import Replica
-from netd.gossip.values import GLOBAL, SCOPE_BYTES, RecordChanged, Scope
+from netd.gossip.values import GLOBAL, SCOPE_BYTES, NodeId, RecordChanged, Scope
 
 ATTACHMENT: Final = "attachment"  # table in the global scope; its keys are scopes in hex
 
@@ -20,22 +20,24 @@ class View:
     def __init__(self, parts: Parts, replica: Replica) -> None:
         self._parts = parts
         self._replica = replica
-        self._shown: dict[LogId, Values] = {}
+        self._shown: dict[NodeId, dict[Scope, Values]] = {}
 
     def records(self) -> Iterator[RecordChanged]:
-        for (owner, scope), values in self._shown.items():
-            for (table, key), value in values.items():
-                yield RecordChanged(owner, scope, table, key, value)
+        for owner, scopes in self._shown.items():
+            for scope, values in scopes.items():
+                for (table, key), value in values.items():
+                    yield RecordChanged(owner, scope, table, key, value)
 
     def records_of(self, scope: Scope, table: str) -> Iterator[RecordChanged]:
         """The visible records of one table in one scope."""
-        return (
-            record for record in self.records() if record.scope == scope and record.table == table
-        )
+        for owner, scopes in self._shown.items():
+            for (found, key), value in scopes.get(scope, {}).items():
+                if found == table:
+                    yield RecordChanged(owner, scope, table, key, value)
 
     def refresh_owner(self, owner: Member) -> None:
         """The owner is hidden, or visible again, or gone from the table."""
-        for scope in sorted({GLOBAL, *owner.scopes, *self._scopes_shown(owner)}):
+        for scope in sorted({GLOBAL, *owner.scopes, *self._shown.get(owner.id, ())}):
             self.refresh(owner, scope)
 
     def refresh(self, owner: Member, scope: Scope) -> None:
@@ -43,7 +45,7 @@ class View:
         if scope == GLOBAL:
             self._follow_attachments(owner)
         wanted = self._wanted(owner, scope)
-        shown = self._shown.get((owner.id, scope), {})
+        shown = self._shown.get(owner.id, {}).get(scope, {})
         keys = [key for key in shown if key not in wanted]
         keys += [key for key, value in wanted.items() if shown.get(key) != value]
         self._tell(owner, scope, keys, wanted)
@@ -94,7 +96,8 @@ class View:
         }
 
     def _tell(self, owner: Member, scope: Scope, keys: Iterable[RecordKey], wanted: Values) -> None:
-        shown = self._shown.setdefault((owner.id, scope), {})
+        scopes = self._shown.setdefault(owner.id, {})
+        shown = scopes.setdefault(scope, {})
         for key in keys:
             value = wanted.get(key)
             if shown.get(key) == value:
@@ -105,10 +108,9 @@ class View:
                 shown[key] = value
             self._parts.events.append(RecordChanged(owner.id, scope, *key, value))
         if not shown:
-            del self._shown[owner.id, scope]
-
-    def _scopes_shown(self, owner: Member) -> list[Scope]:
-        return [scope for node, scope in self._shown if node == owner.id]
+            del scopes[scope]
+        if not scopes:
+            del self._shown[owner.id]
 
 
 def _scope_of(key: str) -> Scope | None:
