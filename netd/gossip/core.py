@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from netd.gossip.changes import Changes
+from netd.gossip.claims import PREFIX as CLAIMS
+from netd.gossip.claims import Claims, Settled
 from netd.gossip.codec import Malformed, decode_packet, decode_request, encode
 from netd.gossip.joining import Joining
 from netd.gossip.keys import TABLE as KEYRING
@@ -97,6 +99,7 @@ class Gossip:
             wall_s=wall_s,
         )
         self._paused_s = 0.0
+        self._followed = 0  # events that the core itself has looked at
         self._sealer = sealer or Seal(identity.id, identity.epoch, cluster_id, ring)
         news = self._news = News(settings.statements_queued_max)
         post = self._post = Post(parts, self._sealer, news)
@@ -120,6 +123,7 @@ class Gossip:
             parts, post, self._membership, self._replica, self._replication, self._syncing
         )
         self._keys = Keys(parts, self._sealer, self._replication, self._view, ring)
+        self._claims = Claims(parts, self._replication, self._view)
         self._joining = Joining(
             parts,
             post,
@@ -214,6 +218,26 @@ class Gossip:
         self._replication.write(scope, table, key, value)
         self._react()
 
+    def claim(self, table: str, key: str, body: bytes | None, now_s: float) -> None:
+        """Claim what `key` means for the whole cluster; None withdraws this node's claim."""
+        self._clock(now_s)
+        if body is None:
+            self._claims.withdraw(table, key)
+        else:
+            self._claims.make(table, key, body)
+        self._react()
+
+    def support(self, table: str, key: str, now_s: float) -> bool:
+        """Keep the claim that holds alive, as this node relies on it; False if there is none."""
+        self._clock(now_s)
+        supported = self._claims.support(table, key)
+        self._react()
+        return supported
+
+    def settled(self, table: str, key: str) -> Settled | None:
+        """What holds for `key` now, as far as this node sees."""
+        return self._claims.settled(table, key)
+
     def subscribe(self, scope: Scope, now_s: float) -> None:
         """Take part in a scope."""
         self._clock(now_s)
@@ -259,6 +283,7 @@ class Gossip:
         parts, post = self._parts, self._post
         output = Output(post.out, parts.calls.out, parts.events)
         post.out, parts.calls.out, parts.events = [], [], []
+        self._followed = 0
         counters = parts.counters
         for datagram in output.datagrams:
             counters["packets_sent"] += 1
@@ -427,10 +452,17 @@ class Gossip:
             self._syncing.fetch_all(member)
 
     def _react(self) -> None:
-        """Changes of records that the core itself follows."""
-        for event in self._parts.events:
-            if isinstance(event, RecordChanged) and event.table == KEYRING:
+        """Changes of records that the core itself follows; these may lead to further ones."""
+        events = self._parts.events
+        while self._followed < len(events):
+            event = events[self._followed]
+            self._followed += 1
+            if not isinstance(event, RecordChanged):
+                continue
+            if event.table == KEYRING:
                 self._keys.hear(event.owner, event.value)
+            elif event.table.startswith(CLAIMS):
+                self._claims.follow(event.table, event.key)
 
     # Implements membership.Follower
 

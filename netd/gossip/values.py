@@ -104,6 +104,19 @@ class RecordChanged(NamedTuple):
     value: bytes | None
 
 
+class ClaimSettled(NamedTuple):
+    """What holds for a key that the cluster has to agree on; `body` None: nothing any more.
+
+    `rivals` are the nodes that claim something else.
+    """
+
+    table: str
+    key: str
+    body: bytes | None
+    origin: NodeId
+    rivals: tuple[NodeId, ...]
+
+
 class RingChanged(NamedTuple):
     """The keyring is another one now: `Gossip.ring`. To be stored."""
 
@@ -132,7 +145,15 @@ class ProblemChanged(NamedTuple):
     detail: str
 
 
-Event = MemberChanged | RecordChanged | RingChanged | JoinEnded | EpochWanted | ProblemChanged
+Event = (
+    MemberChanged
+    | RecordChanged
+    | ClaimSettled
+    | RingChanged
+    | JoinEnded
+    | EpochWanted
+    | ProblemChanged
+)
 
 
 class Output(NamedTuple):

@@ -35,6 +35,13 @@ class View:
                 if found == table:
                     yield RecordChanged(owner, scope, table, key, value)
 
+    def named(self, scope: Scope, table: str, key: str) -> Iterator[RecordChanged]:
+        """The visible records of this name, one of each owner that has it."""
+        for owner, scopes in self._shown.items():
+            value = scopes.get(scope, {}).get((table, key))
+            if value is not None:
+                yield RecordChanged(owner, scope, table, key, value)
+
     def refresh_owner(self, owner: Member) -> None:
         """The owner is hidden, or visible again, or gone from the table."""
         for scope in sorted({GLOBAL, *owner.scopes, *self._shown.get(owner.id, ())}):
