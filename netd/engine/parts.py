@@ -11,9 +11,9 @@ from netd.engine.locks import KeyedLocks
 from netd.engine.names import NameTable
 from netd.engine.reaper import Reaper
 from netd.engine.settings import Settings
-from netd.engine.tasks import Tasks
 from netd.engine.times import rfc3339
 from netd.plan.facts import Facts
+from netd.tasks import Tasks
 
 
 @dataclasses.dataclass
