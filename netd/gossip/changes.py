@@ -46,7 +46,9 @@ class Changes:
         self._tails.clear()
 
     def put(self, log_id: LogId, versions: list[int]) -> None:
-        """These versions were learned and have to go on."""
+        """These versions, ascending, were learned and have to go on."""
+        if not versions or versions[-1] == 0:
+            return  # a log in which nothing was written so far
         tail = self._tails.get(log_id)
         if tail is None:
             if len(self._tails) >= self._parts.settings.logs_queued_max:

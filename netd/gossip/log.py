@@ -1,6 +1,7 @@
 """The log of one owner in one scope: its records by version."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from netd.gossip.codec import encode
 from netd.gossip.messages import Delta, Entry
@@ -9,6 +10,9 @@ from netd.gossip.values import NodeId, Scope
 RecordKey = tuple[str, str]  # table, key
 LogId = tuple[NodeId, Scope]
 
+# A table in the global scope. Its keys are the scopes that the owner is in, in hex; a value is the
+# version that the owner's log in that scope had when it came in, in digits.
+ATTACHMENT: Final = "attachment"
 DELTA_BYTES = 96  # of a delta without entries, at the most
 
 

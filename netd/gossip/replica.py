@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from netd.gossip.log import Log, LogId, RecordKey, Slot
+from netd.gossip.log import ATTACHMENT, Log, LogId, RecordKey, Slot
 from netd.gossip.messages import Delta, Entry, LogRow
 from netd.gossip.parts import Parts
 from netd.gossip.tree import Tree, fingerprint
@@ -77,9 +77,11 @@ class Replica:
         for scope, old in list(self.own.items()):
             del self.own[scope]
             self.drop((self._parts.me.id, scope))
+            self.own_log(scope)
             for entry in old.above(0):
                 if entry.value is not None:
-                    self.write(scope, entry.table, entry.key, entry.value)
+                    value = b"0" if entry.table == ATTACHMENT else entry.value
+                    self.write(scope, entry.table, entry.key, value)
             self.set_baseline(scope)
 
     # Others'
@@ -166,9 +168,9 @@ class Replica:
 
     def drop_scope(self, scope: Scope) -> None:
         """Forget what others have said in a scope that this node is no longer in."""
-        for log_id in [log_id for log_id in self._slots if log_id[1] == scope]:
+        me = self._parts.me.id
+        for log_id in [i for i in self._slots if i[1] == scope and i[0] != me]:
             self.drop(log_id)
-        self.own.pop(scope, None)
 
     # Comparing
 

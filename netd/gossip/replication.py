@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from netd.gossip.changes import Changes
-from netd.gossip.log import LogId
+from netd.gossip.log import ATTACHMENT, LogId
 from netd.gossip.member import Member
 from netd.gossip.messages import Delta, Head, LogRow, Want
 from netd.gossip.parts import Parts
@@ -11,7 +11,7 @@ from netd.gossip.post import Post
 from netd.gossip.replica import Replica, is_ahead, row_of
 from netd.gossip.spreading import Spreading
 from netd.gossip.values import GLOBAL, Address, NodeId, Scope
-from netd.gossip.view import ATTACHMENT, View
+from netd.gossip.view import View
 
 _WANT_S = 0.2  # between two requests for one log
 _WANTS_MAX = 4_096
@@ -67,9 +67,15 @@ class Replication:
 
     def subscribe(self, scope: Scope) -> None:
         """Take part in a scope: have its records, and show own ones to those in it."""
-        self.write(GLOBAL, ATTACHMENT, scope.hex(), b"")
+        if scope not in self._parts.me.scopes:
+            # The log begins now, also if nothing is ever written: it replaces an earlier run's.
+            version = self._replica.own_log(scope).version
+            self.write(GLOBAL, ATTACHMENT, scope.hex(), b"%d" % version)
 
     def unsubscribe(self, scope: Scope) -> None:
+        """Own records are deleted, and their log goes on when this node comes back."""
+        for entry in list(self._replica.own_log(scope).above(0)):
+            self.write(scope, entry.table, entry.key, None)
         self._replica.drop_scope(scope)
         self.write(GLOBAL, ATTACHMENT, scope.hex(), None)
         self._changes.drop((self._parts.me.id, scope))

@@ -1,15 +1,12 @@
 """The records that can be seen: of members that are there, in scopes that they are in."""
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
-from netd.gossip.log import RecordKey
+from netd.gossip.log import ATTACHMENT, Log, RecordKey
 from netd.gossip.member import Member
 from netd.gossip.parts import Parts
 from netd.gossip.replica import Replica
 from netd.gossip.values import GLOBAL, SCOPE_BYTES, NodeId, RecordChanged, Scope
-
-ATTACHMENT: Final = "attachment"  # table in the global scope; its keys are scopes in hex
 
 Values = dict[RecordKey, bytes]
 
@@ -62,10 +59,10 @@ class View:
         keys = tuple(keys)
         if scope == GLOBAL and any(table == ATTACHMENT for table, _ in keys):
             self._follow_attachments(owner)
-        if not self._visible(owner, scope):
+        log = self._visible_log(owner, scope)
+        if log is None:
             return
-        slot = self._replica.get((owner.id, scope))
-        entries = slot.current.entries if slot is not None and slot.current is not None else {}
+        entries = log.entries
         wanted: Values = {}
         for key in keys:
             entry = entries.get(key)
@@ -74,33 +71,45 @@ class View:
         self._tell(owner, scope, keys, wanted)
 
     def _follow_attachments(self, owner: Member) -> None:
-        slot = self._replica.get((owner.id, GLOBAL))
-        scopes: set[Scope] = set()
-        if slot is not None and slot.current is not None:
-            for (table, key), entry in slot.current.entries.items():
+        scopes = set()
+        log = self._log(owner, GLOBAL)
+        if log is not None:
+            for (table, key), entry in log.entries.items():
                 if table == ATTACHMENT and entry.value is not None:
                     scope = _scope_of(key)
                     if scope is not None:
                         scopes.add(scope)
-        changed = owner.scopes ^ scopes
+        affected = owner.scopes | scopes
         self._parts.members.set_scopes(owner, frozenset(scopes))
-        for scope in sorted(changed):
+        for scope in sorted(affected):
             self.refresh(owner, scope)
 
-    def _visible(self, owner: Member, scope: Scope) -> bool:
-        if owner.hidden or self._parts.members.get(owner.id) is not owner:
-            return False
-        return scope == GLOBAL or (scope in owner.scopes and scope in self._parts.me.scopes)
+    def _log(self, owner: Member, scope: Scope) -> Log | None:
+        slot = self._replica.get((owner.id, scope))
+        return slot.current if slot is not None else None
+
+    def _visible_log(self, owner: Member, scope: Scope) -> Log | None:
+        """The log in force, if its records are to be seen."""
+        log = self._log(owner, scope)
+        if log is None or owner.hidden or self._parts.members.get(owner.id) is not owner:
+            return None
+        if scope == GLOBAL:
+            return log
+        if scope not in owner.scopes or scope not in self._parts.me.scopes:
+            return None
+        # What is older than the attachment was deleted when the owner was in the scope last.
+        known = self._log(owner, GLOBAL)
+        if known is not None and known.epoch == log.epoch:
+            entry = known.entries.get((ATTACHMENT, scope.hex()))
+            if entry is not None and log.version < _version_of(entry.value):
+                return None
+        return log
 
     def _wanted(self, owner: Member, scope: Scope) -> Values:
-        slot = self._replica.get((owner.id, scope))
-        if slot is None or slot.current is None or not self._visible(owner, scope):
+        log = self._visible_log(owner, scope)
+        if log is None:
             return {}
-        return {
-            key: entry.value
-            for key, entry in slot.current.entries.items()
-            if entry.value is not None
-        }
+        return {key: entry.value for key, entry in log.entries.items() if entry.value is not None}
 
     def _tell(self, owner: Member, scope: Scope, keys: Iterable[RecordKey], wanted: Values) -> None:
         scopes = self._shown.setdefault(owner.id, {})
@@ -126,3 +135,7 @@ def _scope_of(key: str) -> Scope | None:
     except ValueError:
         return None
     return scope if len(scope) == SCOPE_BYTES and scope != GLOBAL else None
+
+
+def _version_of(value: bytes | None) -> int:
+    return int(value) if value is not None and value.isdigit() and len(value) < 20 else 0
