@@ -24,10 +24,6 @@ async def status(call: Call[Nothing, Nothing]) -> Reply:
     return Reply(200, call.cases.status())
 
 
-async def members(call: Call[Nothing, Nothing]) -> Reply:
-    return Reply(200, call.cases.members())
-
-
 async def events(call: Call[Since, Nothing]) -> Stream:
     return Stream(call.cases.events(call.query.since))
 

@@ -1,13 +1,14 @@
 """Prometheus metrics: of the API itself, and gauges made from the daemon's status."""
 
-from collections.abc import Callable, Iterator
-from typing import Final
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from netd.model.views import Status
+from netd.model.views import Member, MemberState, Status
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -69,6 +70,45 @@ def register_numbers(
 ) -> None:
     """Add counters and gauges that are asked for whenever metrics are read."""
     registry.register(_NumbersCollector(counters, levels))
+
+
+def register_cluster(
+    registry: CollectorRegistry,
+    members: Callable[[], tuple[Member, ...]],
+    refused: Callable[[], Mapping[str, int]],
+) -> None:
+    """Add what has labels: members by state, refused packets by the reason (few of them)."""
+    registry.register(_ClusterCollector(members, refused))
+
+
+class _ClusterCollector(Collector):
+    def __init__(
+        self,
+        members: Callable[[], tuple[Member, ...]],
+        refused: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self._members = members
+        self._refused = refused
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        members = GaugeMetricFamily(
+            "netd_cluster_members_by_state", "Members as this host sees them", labels=["state"]
+        )
+        counted = Tally(member.state for member in self._members())
+        for state in get_args(MemberState):
+            members.add_metric([state], counted[state])
+        yield members
+        refused = CounterMetricFamily(
+            "netd_cluster_packets_refused",
+            "Packets that changed nothing, by the reason",
+            labels=["reason"],
+        )
+        for reason, count in sorted(self._refused().items()):
+            refused.add_metric([reason], count)
+        yield refused
 
 
 class _NumbersCollector(Collector):

@@ -2,7 +2,8 @@
 
 from typing import Any, Final
 
-from netd.api import description, endpoints, host, names, networks
+from netd.api import cluster, description, endpoints, host, names, networks
+from netd.api.cluster import RecordFilter
 from netd.api.endpoints import EndpointFilter
 from netd.api.host import Health, Since
 from netd.api.names import Question, Watch
@@ -12,13 +13,20 @@ from netd.model.errors import Conflict, Exhausted, KernelFailure, NotFound
 from netd.model.event import Event
 from netd.model.network import Network, NetworkSpec
 from netd.model.views import (
+    ClusterKey,
+    ClusterRecord,
     Finding,
+    Joined,
+    JoinRequest,
+    KeyRequest,
     Member,
     NameChange,
     PlannedOperation,
     ReconcileReport,
     Resolution,
     Status,
+    Token,
+    TokenRequest,
 )
 
 ROUTES: Final[tuple[AnyRoute, ...]] = (
@@ -126,10 +134,83 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
     Route(
         method="GET",
         path="/v1/members",
-        handler=host.members,
-        summary="List the cluster's members, this host among them",
+        handler=cluster.members,
+        summary="List the cluster's members, this host first",
         answer=tuple[Member, ...],
         statuses={200: "The members"},
+    ),
+    Route(
+        method="POST",
+        path="/v1/members/join",
+        handler=cluster.join,
+        summary="Join the hosts at these addresses, or those that a token names",
+        body=JoinRequest,
+        answer=Joined,
+        statuses={200: "At least one has answered: a result for each address, and the members"},
+        errors=(Conflict,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/members/leave",
+        handler=cluster.leave,
+        summary="Leave the cluster; this host goes on alone",
+        kind="none",
+        statuses={204: "Left, or it was alone"},
+    ),
+    Route(
+        method="GET",
+        path="/v1/keys",
+        handler=cluster.keys,
+        summary="List the keys of the cluster, without their secrets",
+        answer=tuple[ClusterKey, ...],
+        statuses={200: "The keys, the primary one first"},
+    ),
+    Route(
+        method="POST",
+        path="/v1/keys",
+        handler=cluster.install_key,
+        summary="Install a key on all members",
+        body=KeyRequest,
+        answer=ClusterKey,
+        statuses={201: "Installed", 200: "This host had it already"},
+        errors=(Conflict, Exhausted),
+    ),
+    Route(
+        method="PUT",
+        path="/v1/keys/{id}/primary",
+        handler=cluster.use_key,
+        summary="Have all members send with a key that all have",
+        answer=ClusterKey,
+        statuses={200: "The key"},
+        errors=(NotFound, Conflict),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/keys/{id}",
+        handler=cluster.remove_key,
+        summary="Remove a key that no member sends with",
+        kind="none",
+        statuses={204: "Removed"},
+        errors=(NotFound, Conflict),
+    ),
+    Route(
+        method="POST",
+        path="/v1/tokens",
+        handler=cluster.issue_token,
+        summary="Make a token that lets hosts join",
+        body=TokenRequest,
+        answer=Token,
+        statuses={201: "Made; the answer is the only place where it is shown"},
+        errors=(Exhausted,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/records",
+        handler=cluster.records,
+        summary="List what this host sees of the cluster's replicated log",
+        query=RecordFilter,
+        answer=tuple[ClusterRecord, ...],
+        statuses={200: "The records"},
     ),
     Route(
         method="GET",

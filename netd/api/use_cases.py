@@ -1,20 +1,62 @@
 """What the API needs of the engine."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
 from netd.model.event import Event
 from netd.model.network import Network, NetworkSpec
 from netd.model.views import (
+    ClusterKey,
+    ClusterRecord,
     Finding,
+    Joined,
     Member,
     NameChange,
     PlannedOperation,
     ReconcileReport,
     Resolution,
     Status,
+    Token,
 )
+
+
+class ClusterUseCases(Protocol):
+    """What can be asked of the daemon as a member of a cluster."""
+
+    def members(self) -> tuple[Member, ...]:
+        """This host first, then the others by name."""
+        ...
+
+    async def join(self, addresses: Sequence[str], token: str | None) -> Joined:
+        """Raises `Unavailable`, with a reason for each address, when none has answered."""
+        ...
+
+    async def leave(self) -> None:
+        """Does nothing when this host is on its own already."""
+        ...
+
+    def keys(self) -> tuple[ClusterKey, ...]:
+        """The primary key first."""
+        ...
+
+    async def install_key(self, secret: str | None) -> tuple[ClusterKey, bool]:
+        """The key and whether it was installed now. `secret` is base64; None makes one."""
+        ...
+
+    async def use_key(self, key_id: str) -> ClusterKey:
+        """Raises `NotFound`, and `Conflict` naming members that lack it."""
+        ...
+
+    async def remove_key(self, key_id: str) -> None:
+        """Raises `NotFound`, and `Conflict` naming members that send with it."""
+        ...
+
+    async def issue_token(self, expires_s: int, uses: int) -> Token: ...
+
+    def records(self, table: str | None, owner: str | None) -> tuple[ClusterRecord, ...]:
+        """What this host sees of the replicated log. `owner` is a member's id or name."""
+        ...
 
 
 class UseCases(Protocol):
@@ -22,6 +64,9 @@ class UseCases(Protocol):
 
     Every method raises errors of `netd.model.errors` only, and then nothing is half-done.
     """
+
+    @property
+    def cluster(self) -> ClusterUseCases: ...
 
     async def create_network(self, spec: NetworkSpec) -> tuple[Network, bool]:
         """The network and whether it was made now. `Conflict` when one of that name differs."""
@@ -64,8 +109,6 @@ class UseCases(Protocol):
         ...
 
     def status(self) -> Status: ...
-
-    def members(self) -> tuple[Member, ...]: ...
 
     def resolve(self, name: str, record_type: str, source: str | None) -> Resolution:
         """Look a name up as the container at the address `source` sees it."""

@@ -92,6 +92,35 @@ class Client:
     def members(self) -> list[Object]:
         return self._objects("GET", "/v1/members")
 
+    def join(self, addresses: list[str], token: str | None = None) -> Object:
+        """Join the hosts at `addresses`; none with a token asks those that the token names."""
+        return self._object(
+            "POST", "/v1/members/join", {"addresses": list(addresses), "token": token}
+        )
+
+    def leave(self) -> None:
+        self._whole("POST", "/v1/members/leave")
+
+    def keys(self) -> list[Object]:
+        return self._objects("GET", "/v1/keys")
+
+    def install_key(self, secret: str | None = None) -> Object:
+        """Install a key (32 bytes in base64), or one that the daemon makes, on all members."""
+        return self._object("POST", "/v1/keys", {"secret": secret})
+
+    def use_key(self, key_id: str) -> Object:
+        return self._object("PUT", _path("/v1/keys", key_id, "primary"))
+
+    def remove_key(self, key_id: str) -> None:
+        self._whole("DELETE", _path("/v1/keys", key_id))
+
+    def issue_token(self, expires_s: int = 3600, uses: int = 1) -> Object:
+        return self._object("POST", "/v1/tokens", {"expires_s": expires_s, "uses": uses})
+
+    def records(self, **filters: str | None) -> list[Object]:
+        """What the host sees of the replicated log; filter by `table` and `owner`."""
+        return self._objects("GET", "/v1/records" + _query(filters))
+
     def plan(self) -> list[Object]:
         return self._objects("GET", "/v1/plan")
 

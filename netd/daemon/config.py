@@ -67,8 +67,17 @@ def load(path: Path | None = None, dropin_dir: Path | None = None, flags: Values
             origins.update((f"{table}.{key}", origin) for key in values)
     try:
         return msgspec.convert({**merged, "origins": origins}, Config)
+    except msgspec.ValidationError as error:  # of settings that do not go together
+        raise _contradiction(error, origins) from None
     except WrongValue as error:  # of a default: the host's own name is unfit
         raise ConfigError(None, None, f"node.{error.key}", error.detail) from None
+
+
+def _contradiction(error: msgspec.ValidationError, origins: Mapping[str, str]) -> ConfigError:
+    cause = error.__cause__
+    key, detail = (cause.key, cause.detail) if isinstance(cause, WrongValue) else ("", str(error))
+    origin = origins.get(key, COMMAND_LINE)
+    return ConfigError(None if origin == COMMAND_LINE else Path(origin), None, key, detail)
 
 
 def effective(config: Config) -> str:
@@ -160,7 +169,7 @@ def _line_of(text: str, path: str) -> int | None:
     tomllib keeps no positions. This reads headers and `key =`, not inline tables: what is
     inside one is found by the key that holds it.
     """
-    wanted = re.sub(r"\[\d+\]", "", path).split(".")
+    wanted = re.sub(r"\[[^\]]*\]", "", path).split(".")
     best: tuple[int, int] | None = None
     header: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -188,5 +197,8 @@ def _toml(value: Any) -> str:
                 f"{key} = {_toml(item)}" for key, item in msgspec.structs.asdict(value).items()
             )
             return f"{{ {', '.join(pairs)} }}"
+        case dict():
+            pairs = (f"{_toml(key)} = {_toml(item)}" for key, item in value.items())
+            return f"{{ {', '.join(pairs)} }}" if value else "{}"
         case _:
             return str(value)

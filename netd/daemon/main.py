@@ -10,7 +10,7 @@ from pathlib import Path
 from netd.daemon import logs, options
 from netd.daemon.config import ConfigError, effective, load
 from netd.daemon.systemd import ServiceManager, take_sockets
-from netd.model.errors import NetdError
+from netd.model.errors import Invalid, NetdError
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.critical("netd ends: %s", error)
         log.debug("where it failed", exc_info=error)
         return 1
+    except Invalid as error:
+        print(f"netd: {error.detail}", file=sys.stderr)
+        return CONFIG_IS_WRONG
     except NetdError as error:
         print(f"netd: {error.detail}", file=sys.stderr)
         return 1

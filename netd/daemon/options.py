@@ -3,22 +3,11 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple
 
 import netd
 
 Command = Literal["run", "config check", "config show", "cleanup"]
-
-
-# Of clusters: this version does not join hosts.
-NOT_IN_THIS_VERSION: Final = (
-    "--bind",
-    "--advertise",
-    "--join",
-    "--profile",
-    "--cluster-key",
-    "--join-token",
-)
 
 
 class Options(NamedTuple):
@@ -38,6 +27,13 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
         ("node", "node", "name"),
         ("socket", "api", "socket"),
         ("state_dir", "state", "dir"),
+        ("bind", "cluster", "bind"),
+        ("advertise", "cluster", "advertise"),
+        ("join", "cluster", "join"),
+        ("profile", "cluster", "profile"),
+        ("cluster_key", "cluster", "key_file"),
+        ("join_token", "cluster", "join_token_file"),
+        ("insecure", "cluster", "insecure"),
     ):
         if name in found:
             flags.setdefault(table, {})[key] = found[name]
@@ -70,8 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_false",
         help="accepted for later versions: this one has no registry to start",
     )
-    for flag in NOT_IN_THIS_VERSION:
-        common.add_argument(flag, nargs="?", action=_Refused, help=argparse.SUPPRESS)
+    _add_cluster(common)
     parser = argparse.ArgumentParser(
         prog="netd",
         parents=[common],
@@ -89,17 +84,46 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Refused(argparse.Action):
-    """Ends with 2, as for any wrong command line, and says why."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        _namespace: argparse.Namespace,
-        _values: object,
-        option_string: str | None = None,
-    ) -> NoReturn:
-        parser.error(f"{option_string} is not in this version: it does not join hosts to a cluster")
+def _add_cluster(common: argparse.ArgumentParser) -> None:
+    """Flags that win over the table `cluster` of the configuration."""
+    common.add_argument(
+        "--bind",
+        metavar="ADDR:PORT",
+        help="listen for the other hosts here (default: port 7940 of all IPv4 addresses, once "
+        "this host has a key)",
+    )
+    common.add_argument(
+        "--advertise", metavar="ADDR:PORT", help="where the other hosts reach this one"
+    )
+    common.add_argument(
+        "--join",
+        metavar="ADDR:PORT",
+        action="append",
+        help="a host to join; can be repeated (default port: 7940)",
+    )
+    common.add_argument(
+        "--profile",
+        choices=("lan", "fast", "wan"),
+        help="how quickly a host that fails is noticed (default: lan)",
+    )
+    entry = common.add_mutually_exclusive_group()
+    entry.add_argument(
+        "--cluster-key",
+        metavar="FILE",
+        type=_absolute,
+        help="the key of the cluster, as 'netctl key generate' prints it",
+    )
+    entry.add_argument(
+        "--join-token",
+        metavar="FILE",
+        type=_absolute,
+        help="a token that 'netctl member token' has printed on a member",
+    )
+    common.add_argument(
+        "--insecure",
+        action="store_true",
+        help="let other hosts reach this one although it has no key",
+    )
 
 
 def _add(

@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ from prometheus_client import CollectorRegistry
 
 import netd
 from netd.api.auth import Authority
-from netd.api.metrics import register_numbers, register_status
+from netd.api.metrics import register_cluster, register_numbers, register_status
 from netd.api.server import ApiServer
+from netd.cluster import addresses
+from netd.cluster.service import ClusterService
+from netd.cluster.settings import ClusterSettings
 from netd.daemon import logs
 from netd.daemon.config import ConfigError, changes
 from netd.daemon.settings import Config
@@ -59,9 +63,9 @@ class Daemon:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. What is in the kernel stays there.
 
-        Raises `NetdError` or OSError when it cannot start, `HelperFailed` when it cannot go on.
+        Raises `NetdError` or OSError when it cannot start, of which `Invalid` says that the
+        configuration is wrong, `HelperFailed` when it cannot go on.
         """
-        config = self._config
         stop = asyncio.Event()
         reload = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -70,12 +74,11 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, reload.set)
 
         _raise_descriptor_limit()
-        store = await SqliteStore.open(Path(config.state.dir))
-        kernel = LinuxKernel(config.node.name, docker_user_hook=config.host.docker_user_hook)
-        engine = await Engine.start(kernel, store, SystemClock(), engine_settings(config))
+        engine, cluster, kernel = await self._open()
         _spare_the_collector()
         api = self._make_api(engine)
         try:
+            await cluster.start()
             await self._listen(api)
             self._manager.ready(_summary(engine))
             await work_until(
@@ -89,11 +92,27 @@ class Daemon:
             await engine.stop()
             kernel.close()
 
+    async def _open(self) -> tuple[Engine, ClusterService, LinuxKernel]:
+        """Make what the daemon consists of; when one part fails, close the others again."""
+        config = self._config
+        async with AsyncExitStack() as undo:
+            store = await SqliteStore.open(Path(config.state.dir))  # its lock guards the folder
+            undo.push_async_callback(store.close)
+            cluster = await ClusterService.open(cluster_settings(config))
+            undo.push_async_callback(cluster.close)
+            kernel = LinuxKernel(config.node.name, docker_user_hook=config.host.docker_user_hook)
+            undo.callback(kernel.close)
+            settings = engine_settings(config)
+            engine = await Engine.start(kernel, store, SystemClock(), settings, cluster)
+            undo.pop_all()
+        return engine, cluster, kernel
+
     def _make_api(self, engine: Engine) -> ApiServer:
         api = self._config.api
         registry = CollectorRegistry()
         register_status(registry, engine.status)
         register_numbers(registry, engine.counters, engine.levels)
+        register_cluster(registry, engine.cluster.members, lambda: engine.cluster.health().refused)
         authority = Authority.from_names(api.group, api.view_group, api.registry_user)
         return ApiServer(engine, authority=authority, registry=registry)
 
@@ -179,6 +198,7 @@ def engine_settings(config: Config) -> Settings:
     return Settings(
         node=config.node.name,
         version=netd.__version__,
+        tags=config.node.tags,
         zone=config.networks.zone,
         quarantine_s=config.networks.quarantine_s,
         ipv4_pools=tuple(Pool(pool.base, pool.prefix) for pool in config.networks.ipv4_pools),
@@ -190,6 +210,26 @@ def engine_settings(config: Config) -> Settings:
     )
 
 
+def cluster_settings(config: Config) -> ClusterSettings:
+    """The part of the configuration that is the cluster's."""
+    asked = config.cluster
+    return ClusterSettings(
+        directory=Path(config.state.dir),
+        name=config.node.name,
+        bind=addresses.parse_own(asked.bind, "bind") if asked.bind else None,
+        advertise=addresses.parse_own(asked.advertise, "advertise") if asked.advertise else None,
+        seeds=tuple(addresses.parse(seed) for seed in asked.join),
+        profile=asked.profile,
+        key_file=Path(asked.key_file) if asked.key_file else None,
+        token_file=Path(asked.join_token_file) if asked.join_token_file else None,
+        insecure=asked.insecure,
+        version=netd.__version__,
+    )
+
+
 def _summary(engine: Engine) -> str:
     status = engine.status()
-    return f"{status.networks} networks, {status.endpoints} endpoints, {status.drift} drift"
+    return (
+        f"{status.networks} networks, {status.endpoints} endpoints, {status.drift} drift, "
+        f"{status.members} members"
+    )

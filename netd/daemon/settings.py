@@ -10,10 +10,13 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from netd.cluster import addresses
 from netd.model.errors import Invalid
 from netd.model.names import check_endpoint_name
 
 SOCKET_PATH_MAX_BYTES: Final = 107  # sizeof(sun_path) - 1, unix(7)
+TAGS_MAX: Final = 64
+TAG_MAX_BYTES: Final = 256
 POOL_PREFIX_MAX: Final = 29  # a gateway and five more hosts
 _UNIQUE_LOCAL: Final = IPv6Network("fd00::/8")  # RFC 4193, locally assigned
 
@@ -49,15 +52,63 @@ def host_name() -> str:
 
 
 class Node(_Table, frozen=True):
-    """`name` is what the others call this host: one DNS label, unique in the cluster."""
+    """`name` is what the others call this host: one DNS label, unique in the cluster.
+
+    `tags` say what they should know of it, e.g. its rack or its purpose.
+    """
 
     name: str = msgspec.field(default_factory=host_name)
+    tags: dict[str, str] = {}
 
     def __post_init__(self) -> None:
         try:
             check_endpoint_name(self.name, "name")
         except Invalid as error:
             raise WrongValue("name", f"{error.detail}; the default is the host's name") from None
+        if len(self.tags) > TAGS_MAX:
+            raise WrongValue("tags", f"{len(self.tags)} tags; at most {TAGS_MAX} are told")
+        for key, value in self.tags.items():
+            if not key or max(len(key.encode()), len(value.encode())) > TAG_MAX_BYTES:
+                raise WrongValue(
+                    "tags",
+                    f"tag {key[:40]!r}: keys have 1 to {TAG_MAX_BYTES} bytes, values at most "
+                    f"{TAG_MAX_BYTES}",
+                )
+
+
+class Cluster(_Table, frozen=True):
+    """How this host is a member of a cluster; it is alone without a key, `bind` and `join`.
+
+    An empty `bind` is port 7940 on all IPv4 addresses, an empty `advertise` the address of the
+    host that leads to the others. A key comes from `key_file`, or by the token in
+    `join_token_file` once. `insecure` lets a host without a key be reached by others.
+    """
+
+    bind: str = ""
+    advertise: str = ""
+    join: tuple[str, ...] = ()
+    profile: Literal["lan", "fast", "wan"] = "lan"
+    key_file: str = ""
+    join_token_file: str = ""
+    insecure: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            if self.bind:
+                addresses.parse_own(self.bind, "bind")
+            if self.advertise:
+                host, _ = addresses.parse_own(self.advertise, "advertise")
+                if addresses.is_wildcard(host):
+                    raise Invalid(
+                        f"{self.advertise!r} is no address that others reach", field="advertise"
+                    )
+            for index, seed in enumerate(self.join):
+                addresses.parse(seed, f"join[{index}]")
+        except Invalid as error:
+            raise WrongValue(error.field or "", error.detail) from None
+        for key, path in (("key_file", self.key_file), ("join_token_file", self.join_token_file)):
+            if path:
+                _check_absolute(key, path)
 
 
 class Api(_Table, frozen=True):
@@ -160,7 +211,16 @@ class Config(_Table, frozen=True):
     host: Host = Host()
     log: Log = Log()
     reconcile: Reconcile = Reconcile()
+    cluster: Cluster = Cluster()
     origins: Mapping[str, str] = {}
+
+    def __post_init__(self) -> None:
+        if self.cluster.key_file and self.cluster.join_token_file:
+            raise WrongValue(
+                "cluster.join_token_file",
+                f"excludes cluster.key_file ({self.cluster.key_file}): a token is for hosts that "
+                "have no key",
+            )
 
 
 NEEDS_RESTART: Final = frozenset(
@@ -173,5 +233,6 @@ NEEDS_RESTART: Final = frozenset(
         "state.dir",
         "host.docker_user_hook",
         "networks.zone",
+        *(f"cluster.{key}" for key in Cluster.__struct_fields__),
     }
 )

@@ -5,13 +5,15 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from netd.engine.busy import Busy
+from netd.engine.cluster import Membership
+from netd.engine.cluster_doctor import examine_cluster
 from netd.engine.conditions import Conditions
 from netd.engine.doctor import examine
 from netd.engine.endpoints import Endpoints
 from netd.engine.events import EventLog
 from netd.engine.host import Host
 from netd.engine.intent import Intent
-from netd.engine.interfaces import Change, Clock, Kernel, Snapshot, Store, Trigger
+from netd.engine.interfaces import Change, Clock, Cluster, Kernel, Snapshot, Store, Trigger
 from netd.engine.locks import KeyedLocks
 from netd.engine.names import NameTable
 from netd.engine.networks import Networks
@@ -21,14 +23,12 @@ from netd.engine.reaper import Reaper
 from netd.engine.reconciler import Reconciler
 from netd.engine.settings import Reload, Settings
 from netd.engine.startup import BOOT_ID, restore, same_boot
-from netd.engine.tasks import Tasks
 from netd.engine.watch import Watch
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
 from netd.model.event import Event
 from netd.model.network import Network, NetworkSpec
 from netd.model.views import (
     Finding,
-    Member,
     NameChange,
     PlannedOperation,
     ReconcileReport,
@@ -36,17 +36,18 @@ from netd.model.views import (
     Status,
 )
 from netd.plan.compile import forwarded_families
-from netd.plan.host import node_addresses
 from netd.plan.objects import HOST_OWNER
+from netd.tasks import Tasks
 
 NODE_ID = "node-id"
 
 
 class Engine:
-    """All use cases of one host. Make it with `Engine.start`."""
+    """All use cases of one host; `cluster` has those of its cluster. Made by `Engine.start`."""
 
-    def __init__(self, parts: Parts, host: Host) -> None:
+    def __init__(self, parts: Parts, host: Host, cluster: Membership) -> None:
         self._parts = parts
+        self.cluster = cluster
         self._host = host
         self._publishing = Publishing(parts.kernel, parts.intent.ports)
         self._networks = Networks(parts, host)
@@ -59,10 +60,11 @@ class Engine:
 
     @classmethod
     async def start(
-        cls, kernel: Kernel, store: Store, clock: Clock, settings: Settings
+        cls, kernel: Kernel, store: Store, clock: Clock, settings: Settings, cluster: Cluster
     ) -> "Engine":
         """Load intent, bring the kernel in line with it, and begin to watch.
 
+        Does not wait for the cluster: what others have to say is heard when it comes.
         Raises `Unavailable` (the store cannot be read) or `KernelFailure` (no netlink).
         """
         snapshot = await store.load()
@@ -86,7 +88,9 @@ class Engine:
         node_id = await _remember_node(store, snapshot, clock)
         # A boot sets all sysctls anew.
         kept = snapshot.facts if same_boot(snapshot, facts) else {}
-        engine = cls(parts, Host(parts, node_id, kept))
+        membership = Membership(parts, cluster)
+        host = Host(parts, node_id, kept, membership.host_has)
+        engine = cls(parts, host, membership)
         await engine._begin(snapshot)
         return engine
 
@@ -96,6 +100,7 @@ class Engine:
         await self._host.remember_sysctls(parts.intent.networks.values())
         await parts.store.commit(Change(put_facts={BOOT_ID: parts.facts.boot_id}))
         self._host.update(parts.intent.networks.values())
+        self.cluster.start()
         # Watch first: what changes during the first pass is seen too.
         self._watch.start()
         report = await self._reconciler.full_pass()
@@ -120,6 +125,7 @@ class Engine:
         await self._networks.follow(
             msgspec.structs.replace(settings, node=old.node, version=old.version, zone=old.zone)
         )
+        self.cluster.settings_changed()
         self._parts.intent.set_quarantine(settings.quarantine_s)
         self._watch.notify(Trigger(kind="lost", verb="new"))  # a pass brings the kernel in line
 
@@ -134,10 +140,11 @@ class Engine:
         self._parts.names.close()
 
     async def stop(self) -> None:
-        """End streams and tasks. Touches nothing in the kernel."""
+        """End streams and tasks. Touches nothing in the kernel, and leaves no cluster."""
         self.end_streams()
         self._watch.stop()
         await self._parts.tasks.stop()
+        await self.cluster.close()
         await self._parts.store.close()
 
     # Networks
@@ -202,7 +209,7 @@ class Engine:
             node=parts.settings.node,
             version=parts.settings.version,
             ready=self._ready,
-            members=1,
+            members=self.cluster.alive(),
             networks=len(parts.intent.networks),
             endpoints=len(parts.intent.records),
             drift=self._reconciler.drift,
@@ -220,6 +227,7 @@ class Engine:
             "reconcile_passes": self._reconciler.passes,
             "drift_repairs": self._reconciler.repaired,
             "events": self._parts.events.count,
+            **self.cluster.counters(),
         }
 
     def levels(self) -> dict[str, int]:
@@ -228,22 +236,8 @@ class Engine:
             "links_to_remove": self._parts.reaper.waiting,
             "events_kept": len(self._parts.events),
             "kernel_events_waiting": self._watch.waiting,
+            **self.cluster.levels(),
         }
-
-    def members(self) -> tuple[Member, ...]:
-        """This host alone: this version does not join hosts."""
-        parts = self._parts
-        addresses = node_addresses(parts.facts)
-        return (
-            Member(
-                id=self._host.node_id,
-                name=parts.settings.node,
-                address=addresses[0].partition("/")[0] if addresses else "",
-                state="alive",
-                rtt_ms=0.0,
-                version=parts.settings.version,
-            ),
-        )
 
     def resolve(self, name: str, record_type: str, source: str | None) -> Resolution:
         return self._parts.names.resolve(name, record_type, source)
@@ -264,15 +258,18 @@ class Engine:
         await self._host.look()
         planned = await self._reconciler.plan()
         forwarded = forwarded_families(self._parts.intent.networks.values())
-        return examine(
+        status = self.status()
+        of_host = examine(
             self._parts.facts,
-            self.status(),
+            status,
             planned,
             reload=self.reload,
             owners={HOST_OWNER, *self._parts.intent.networks, *self._parts.intent.records},
             retired=self._parts.reaper.waiting,
             forwarded=forwarded,
         )
+        of_cluster = examine_cluster(self.cluster.health(), self.cluster.members(), status)
+        return of_host + of_cluster
 
     def _shown_network(self, network: Network) -> Network:
         conditions = self._parts.conditions.of(network.id)

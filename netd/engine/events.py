@@ -12,7 +12,9 @@ from netd.model.event import Event
 log = logging.getLogger(__name__)
 
 KEPT = 10_000
-_GRAVE = frozenset({"condition.set", "drift.repaired", "endpoint.swept"})
+_GRAVE = frozenset(
+    {"condition.set", "drift.repaired", "endpoint.swept", "member.dead", "cluster.problem"}
+)
 
 
 class EventLog:

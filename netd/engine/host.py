@@ -1,7 +1,7 @@
 """The host itself: its facts, and the kernel objects that all networks share."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -32,11 +32,21 @@ class Shared(msgspec.Struct, frozen=True):
 
 
 class Host:
-    """Observes the host and keeps the shared objects in step with the networks."""
+    """Observes the host and keeps the shared objects in step with the networks.
 
-    def __init__(self, parts: Parts, node_id: str, kept: Mapping[str, str]) -> None:
+    `moved` is told the host's addresses after each look.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        node_id: str,
+        kept: Mapping[str, str],
+        moved: Callable[[tuple[str, ...]], None],
+    ) -> None:
         self._parts = parts
         self.node_id = node_id
+        self._moved = moved
         self._before = {k: v for k, v in kept.items() if k.startswith(SYSCTL_BEFORE)}
 
     async def look(self) -> None:
@@ -44,7 +54,7 @@ class Host:
         parts = self._parts
         parts.facts = await parts.kernel.facts()
         addresses = node_addresses(parts.facts)
-        parts.names.put_node(parts.settings.node, addresses)
+        self._moved(addresses)
         await self._move_host_endpoints(addresses)
         dropping = [_foreign_chain(chain) for chain in parts.facts.foreign_chains]
         needed = bool(parts.intent.desired.of(HOST_OWNER))

@@ -277,14 +277,18 @@ class Cluster(Protocol):
     async def join(self, addresses: Sequence[str], token: str | None) -> tuple[JoinResult, ...]:
         """Ask all the addresses (`host`, `host:port`, `[v6]:port`; port 7940 by default).
 
-        With a token, a node that has no key gets the cluster's. Raises `Invalid` for an address
-        or token that cannot be right (fields `addresses[N]`, `token`), and `Unavailable` when
-        this node cannot take part at all. That nobody answers is told by the results.
+        With a token, a node that has no key gets the cluster's; without addresses, those that
+        the token names are asked. Raises `Invalid` for an address or token that cannot be right
+        (fields `addresses[N]`, `token`), and `Unavailable` when this node cannot take part at
+        all. That nobody answers is told by the results.
         """
         ...
 
     async def leave(self) -> None:
-        """Tell the others and be on its own from then on. Does nothing when it is already."""
+        """Tell the others and be on its own from then on. Does nothing when it is already.
+
+        Records and problems of the others are reported as gone.
+        """
         ...
 
     def keys(self) -> tuple[ClusterKey, ...]:

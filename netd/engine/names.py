@@ -1,4 +1,4 @@
-"""Names of endpoints and of this host, and who may see them."""
+"""Names of endpoints and of hosts, and who may see them."""
 
 import asyncio
 import ipaddress
@@ -44,11 +44,11 @@ class NameTable:
         self._swap(endpoint_id, self._of.get(endpoint_id, []), [])
 
     def put_node(self, node: str, addresses: tuple[str, ...]) -> None:
-        """Publish the host's own name, `<node>.node.<zone>`."""
+        """Publish a host's name, `<node>.node.<zone>`; without addresses, withdraw it."""
         name = f"{node}.node.{self._zone}".lower()
         new = [_address_record(name, text, "") for text in addresses]
         new += [_pointer(text, name, "") for text in addresses]
-        self._swap("node", self._of.get("node", []), new)
+        self._swap(name, self._of.get(name, []), new)  # no id of an endpoint has a dot
 
     def resolve(self, name: str, record_type: str, source: str | None) -> Resolution:
         """Look `name` up as the container at `source` would; None asks as the host.

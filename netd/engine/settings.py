@@ -1,15 +1,21 @@
 """What the configuration says to the engine."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from netd.plan.addresses import Pool
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """`ipv6_pools` empty means a /48 derived from the node's id. Times are in seconds."""
+    """`ipv6_pools` empty means a /48 derived from the node's id. Times are in seconds.
+
+    `tags` are what the other members are told of this host beside its addresses.
+    """
 
     node: str
     version: str
+    tags: Mapping[str, str] = {}
     zone: str = "netd.internal"
     quarantine_s: float = 60.0
     ipv4_pools: tuple[Pool, ...] = (Pool("10.192.0.0/11", 20),)

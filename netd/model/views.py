@@ -1,10 +1,11 @@
 """Values that only answers are made of: status, members, names, plans, findings."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from netd.model.condition import Condition
+from netd.model.names import Word
 
 RecordType = Literal["A", "AAAA", "PTR"]
 MemberState = Literal["alive", "suspect", "dead", "left"]
@@ -53,6 +54,33 @@ class JoinResult(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
+class JoinRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Whom to join: `host`, `host:port` or `[v6]:port`; none with a token, which names some."""
+
+    addresses: Annotated[tuple[Word, ...], msgspec.Meta(max_length=64)] = ()
+    token: Annotated[str, msgspec.Meta(max_length=4096)] | None = None
+
+
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """The result for each address, at least one of which has answered, and the members now."""
+
+    results: tuple[JoinResult, ...]
+    members: tuple[Member, ...]
+
+
+class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A key to install: 32 bytes in base64. Left out, the daemon makes one."""
+
+    secret: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+
+
+class TokenRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How long, in seconds, and how often a token is to be good."""
+
+    expires_s: Annotated[int, msgspec.Meta(ge=1, le=31_536_000)] = 3600
+    uses: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
+
+
 class ClusterKey(msgspec.Struct, frozen=True, kw_only=True):
     """A key of the cluster's ring, without its secret.
 
@@ -75,6 +103,23 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     expires_at: str
     uses: int
+
+
+class ClusterRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of the replicated log that this host sees.
+
+    `owner` is the id of the member that wrote it and `node` its name; `scope` is hexadecimal,
+    all zeros for records that everybody has. `value` is what the JSON says where `encoding` is
+    json, else the bytes in base64.
+    """
+
+    owner: str
+    node: str
+    scope: str
+    table: str
+    key: str
+    encoding: Literal["json", "base64"]
+    value: Any
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ from netd.plan.operations import Failure, Operation
 from netd.plan.ports import HeldPort
 from netd.store.sqlite import SqliteStore
 from tests.e2e.lab import Host, Process, die_with_parent
+from tests.unit.memory_cluster import Mesh
 
 
 class Fate:
@@ -103,7 +104,7 @@ async def _live(state_dir: Path, call: dict[str, Any], step: int) -> None:
     settings = engine_settings(load(flags={"node": {"name": "host-1"}}))
     store = await MortalStore.open(state_dir)
     kernel = MortalKernel(settings.node, MortalStore.fate)
-    engine = await Engine.start(kernel, store, SystemClock(), settings)
+    engine = await Engine.start(kernel, store, SystemClock(), settings, Mesh().node("host-1"))
     MortalStore.fate.arm(step)
     await _USE_CASES[call["use_case"]](engine, call)
     MortalStore.fate.arm(-1)

@@ -25,8 +25,10 @@ from netd.plan.facts import Facts
 from netd.plan.objects import State, Sysctl, render
 from netd.plan.operations import Failure, Operation
 from netd.store.sqlite import SqliteStore
+from tests.unit.memory_cluster import MemoryCluster, Mesh
 
 SETTINGS = Settings(node="node-1", version="1", interval_s=3600.0, debounce_s=0.0)
+NODE_ID = "5" * 32
 DISK_FULL = "the disk is full"
 
 FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
@@ -145,6 +147,8 @@ class Host:
         self.boot(FACTS)
         self.clock = ManualClock()
         self.settings = SETTINGS
+        self.mesh = Mesh()
+        self.cluster: MemoryCluster
         self.engine: Engine
         self.store: TroubledStore
         self._seen: list[Event] = []
@@ -156,7 +160,10 @@ class Host:
 
     async def start(self) -> Engine:
         self.store = TroubledStore(await SqliteStore.open(self.folder))
-        self.engine = await Engine.start(self.kernel, self.store, self.clock, self.settings)
+        self.cluster = self.mesh.node("node-1", node_id=NODE_ID, bound=False)
+        self.engine = await Engine.start(
+            self.kernel, self.store, self.clock, self.settings, self.cluster
+        )
         self._seen = []
         self._forgotten = 0
         self._count_looks()
@@ -241,7 +248,8 @@ class Host:
                 if file.name != "lock":
                     shutil.copy(file, copy)
             store = await SqliteStore.open(Path(copy))
-            engine = await Engine.start(kernel, store, ManualClock(), self.settings)
+            cluster = Mesh().node("node-1")
+            engine = await Engine.start(kernel, store, ManualClock(), self.settings, cluster)
             text = removable(kernel)
             await engine.stop()
         return text

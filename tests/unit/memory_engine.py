@@ -1,9 +1,10 @@
 """The API's use cases kept in memory, and an API server that serves them."""
 
 import asyncio
+import base64
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -16,12 +17,15 @@ from netd.api.use_cases import UseCases
 from netd.client import Client
 from netd.model.condition import Condition
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
-from netd.model.errors import Conflict, Invalid, NotFound
+from netd.model.errors import Conflict, Invalid, NotFound, Unavailable
 from netd.model.event import Event
 from netd.model.names import check_container_id, check_network_name
 from netd.model.network import Network, NetworkSpec, difference
 from netd.model.views import (
+    ClusterKey,
+    ClusterRecord,
     Finding,
+    Joined,
     Member,
     NameChange,
     NameRecord,
@@ -29,9 +33,62 @@ from netd.model.views import (
     ReconcileReport,
     Resolution,
     Status,
+    Token,
 )
+from tests.unit.memory_cluster import MemoryCluster, Mesh
 
 CREATED_AT = "2026-01-02T03:04:05Z"
+SECRET = bytes(range(32))
+
+
+class MemoryClusterCases:
+    """A node called `here` with a key; `mesh` has those that it can join."""
+
+    def __init__(self) -> None:
+        self.mesh = Mesh()
+        self.node: MemoryCluster = self.mesh.node("here", SECRET)
+
+    def members(self) -> tuple[Member, ...]:
+        return self.node.members()
+
+    async def join(self, addresses: Sequence[str], token: str | None) -> Joined:
+        results = await self.node.join(addresses, token)
+        if all(result.error for result in results):
+            reasons = (f"{result.address}: {result.error}" for result in results)
+            raise Unavailable(f"nobody answered: {'; '.join(reasons)}")
+        return Joined(results=results, members=self.members())
+
+    async def leave(self) -> None:
+        await self.node.leave()
+
+    def keys(self) -> tuple[ClusterKey, ...]:
+        return self.node.keys()
+
+    async def install_key(self, secret: str | None) -> tuple[ClusterKey, bool]:
+        known = set(self.node.ring)
+        key = await self.node.install_key(base64.b64decode(secret) if secret else None)
+        return key, key.id not in known
+
+    async def use_key(self, key_id: str) -> ClusterKey:
+        return await self.node.use_key(key_id)
+
+    async def remove_key(self, key_id: str) -> None:
+        await self.node.remove_key(key_id)
+
+    async def issue_token(self, expires_s: int, uses: int) -> Token:
+        return await self.node.issue_token(expires_s, uses)
+
+    def records(self, table: str | None, owner: str | None) -> tuple[ClusterRecord, ...]:
+        record = ClusterRecord(
+            owner=self.node.id,
+            node="here",
+            scope="0" * 16,
+            table="node",
+            key="",
+            encoding="json",
+            value={"addresses": ["192.0.2.1"]},
+        )
+        return (record,) if table in (None, "node") and owner in (None, "here") else ()
 
 
 class MemoryEngine:
@@ -44,6 +101,7 @@ class MemoryEngine:
         self.gate.set()
         self.entered = asyncio.Event()
         self.reconciled = 0
+        self.cluster = MemoryClusterCases()
         self.failure: BaseException | None = None
         self.stream_failure: Exception | None = None
         self.is_ready = True
@@ -160,16 +218,13 @@ class MemoryEngine:
             node="here",
             version="0",
             ready=self.is_ready,
-            members=1,
+            members=len(self.cluster.members()),
             networks=len(self.by_id),
             endpoints=len(self.attached),
             drift=0,
             capabilities=("bridge",),
             conditions=() if self.is_ready else (starting,),
         )
-
-    def members(self) -> tuple[Member, ...]:
-        return (Member(id="1", name="here", address="::1", state="alive", rtt_ms=0.0, version="0"),)
 
     def resolve(self, name: str, record_type: str, source: str | None) -> Resolution:
         if " " in name:

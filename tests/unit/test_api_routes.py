@@ -147,13 +147,11 @@ async def test_paths_are_percent_decoded_segment_by_segment() -> None:
         "/v1/",
         "/v1/networks/",
         "/v1//networks",
-        "/v1/keys",
         "/v1/services",
         "/v1/services/web",
         "/v1/policies",
         "/v1/explain",
-        "/v1/members/join",
-        "/v1/members/leave",
+        "/v1/members/web",
     ],
 )
 async def test_unknown_paths_are_404(path: str) -> None:

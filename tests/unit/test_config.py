@@ -9,7 +9,7 @@ import pytest
 
 from netd.daemon import options, settings
 from netd.daemon.config import ConfigError, changes, effective, load
-from netd.daemon.settings import NEEDS_RESTART, Config, Pool
+from netd.daemon.settings import NEEDS_RESTART, Cluster, Config, Pool
 
 
 def write(directory: Path, text: str, **drop_ins: str) -> Path:
@@ -76,6 +76,16 @@ def test_later_files_win_key_by_key_and_flags_win_over_all(tmp_path: Path) -> No
         ("[[log]]\nlevel = 'info'", 1, "log", "is a table: write [log]"),
         ("[log]\nlevel = 'loud'", 2, "log.level", "Invalid enum value 'loud'"),
         ("[log]\nlevel = 3", 2, "log.level", "Expected `str`"),
+        ("[node]\ntags = ['a']", 2, "node.tags", "Expected `object`"),
+        ("[node.tags]\nrack = 1", 1, "node.tags[...]", "Expected `str`"),
+        (f"[node]\ntags = {{ a = '{'x' * 257}' }}", 2, "node.tags", "at most 256"),
+        ("[cluster]\nbind = 'web-1:7940'", 2, "cluster.bind", "'web-1' is not an IP address"),
+        ("[cluster]\nbind = '10.0.0.1:x'", 2, "cluster.bind", "'x' is not a port"),
+        ("[cluster]\nadvertise = '0.0.0.0'", 2, "cluster.advertise", "no address that others"),
+        ("[cluster]\njoin = ['a', '[::1']", 2, "cluster.join[1]", "[address]:port"),
+        ("[cluster]\nprofile = 'slow'", 2, "cluster.profile", "Invalid enum value 'slow'"),
+        ("[cluster]\nkey_file = 'key'", 2, "cluster.key_file", "not an absolute path"),
+        ("[cluster]\nkeyfile = '/k'", 2, "cluster.keyfile", "did you mean cluster.key_file?"),
         ("[networks]\nquarantine_s = -1", 2, "networks.quarantine_s", ">= 0"),
         ("[networks]\nzone = 'a..b'", 2, "networks.zone", "not a DNS label"),
         ("[networks]\nula = '2001:db8::/48'", 2, "networks.ula", "/48 of fd00::/8"),
@@ -235,15 +245,53 @@ def test_a_relative_path_is_where_it_was_typed(
     assert options.parse(["--socket", "s"]).flags == {"api": {"socket": f"{tmp_path}/s"}}
 
 
-@pytest.mark.parametrize("flag", options.NOT_IN_THIS_VERSION)
-@pytest.mark.parametrize("written", ["{} 1.2.3.4:5", "{}=1.2.3.4:5", "{}", "cleanup {} x"])
-def test_flags_of_clusters_are_not_in_this_version(
-    flag: str, written: str, capsys: pytest.CaptureFixture[str]
+def test_flags_of_the_cluster_win_over_its_table(tmp_path: Path) -> None:
+    main = write(
+        tmp_path, "[cluster]\nbind = '10.0.0.1'\njoin = ['a']\nprofile = 'wan'\ninsecure = true"
+    )
+    arguments = [
+        "--bind", "[::]:1", "--advertise", "[2001:db8::1]:2", "--join", "b:3",
+        "--join", "[2001:db8::2]", "--profile", "fast", "--cluster-key", "/k", "config", "check",
+    ]  # fmt: skip
+    asked = options.parse(arguments)
+    cluster = load(main, flags=asked.flags).cluster
+    assert cluster == Cluster(
+        bind="[::]:1",
+        advertise="[2001:db8::1]:2",
+        join=("b:3", "[2001:db8::2]"),
+        profile="fast",
+        key_file="/k",
+        insecure=True,
+    )
+    assert options.parse(["--insecure"]).flags == {"cluster": {"insecure": True}}
+
+
+def test_a_key_and_a_token_exclude_each_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
-        options.parse(written.format(flag).split())
-    assert caught.value.code == 2
-    assert f"error: {flag} is not in this version" in capsys.readouterr().err
+    main = write(tmp_path, "[cluster]\nkey_file = '/k'", b="[cluster]\njoin_token_file = '/t'")
+    with pytest.raises(ConfigError) as caught:
+        load(main)
+    assert str(caught.value).startswith(
+        f"{main}.d/b.toml: cluster.join_token_file: excludes cluster.key_file (/k)"
+    )
+    (main.with_name("netd.toml.d") / "b.toml").unlink()
+    flags = options.parse(["--join-token", "/t"]).flags
+    with pytest.raises(ConfigError, match=r"^command line: cluster\.join_token_file: excludes"):
+        load(main, flags=flags)
+    with pytest.raises(SystemExit):
+        options.parse(["--join-token", "/t", "--cluster-key", "/k"])
+    assert "not allowed with argument --join-token" in capsys.readouterr().err
+
+
+def test_tags_are_shown_as_a_table_that_reads_back(tmp_path: Path) -> None:
+    tags = {"rack": "r 1", 'a "b"': "ü"}
+    config = load(flags={"node": {"name": "n", "tags": tags}})
+    shown = effective(config)
+    assert tomllib.loads(shown)["node"]["tags"] == tags
+    assert "tags = {}  # default" in effective(Config())
+    main = write(tmp_path, "[node.tags]\nrack = 'r2'")
+    assert load(main).node.tags == {"rack": "r2"}
 
 
 def test_an_unknown_command_is_called_a_command(capsys: pytest.CaptureFixture[str]) -> None:

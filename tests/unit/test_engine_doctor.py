@@ -211,7 +211,7 @@ async def test_status_counts(host: Host) -> None:
 
 
 async def test_the_host_is_the_only_member(host: Host) -> None:
-    member, *others = host.engine.members()
+    member, *others = host.engine.cluster.members()
     assert (member.name, member.address, member.state, others) == (
         "node-1",
         "192.0.2.10",
@@ -219,7 +219,7 @@ async def test_the_host_is_the_only_member(host: Host) -> None:
         [],
     )
     await host.restart()
-    assert host.engine.members()[0].id == member.id
+    assert host.engine.cluster.members()[0].id == member.id
 
 
 async def test_a_foreign_chain_matters_where_something_is_forwarded(

@@ -1,6 +1,7 @@
 """The OpenAPI document: valid, complete, and true of what the API answers."""
 
 import asyncio
+import base64
 import json
 from typing import Any
 
@@ -15,11 +16,14 @@ from netd.api.problems import STATUS_OF_CODE
 from netd.api.routes import ROUTES
 from netd.client import Client
 from netd.client.http import Connection
-from tests.unit.memory_engine import served
+from tests.unit.memory_cluster import key_id
+from tests.unit.memory_engine import SECRET, served
 
 DOCUMENT = json.loads(msgspec.json.encode(document(ROUTES)))  # as it is served
 
 NETWORK = {"name": "blue", "driver": "bridge", "labels": {"a": "b"}}
+NEW_KEY = base64.b64encode(SECRET[::-1]).decode()
+NEW_KEY_ID = key_id(SECRET[::-1])
 PORTS = [{"host_port": 80, "container_port": 80}]
 BANDWIDTH = {"egress_bps": 1_000_000}
 ATTACH = {"container_id": "c", "pid": 3, "ports": PORTS, "bandwidth": BANDWIDTH}
@@ -63,6 +67,24 @@ CALLS: list[tuple[str, str, str, Any, int]] = [
     ("DELETE", "/v1/networks/{network}", "/v1/networks/blue", None, 204),
     ("GET", "/v1/status", "/v1/status", None, 200),
     ("GET", "/v1/members", "/v1/members", None, 200),
+    ("POST", "/v1/members/join", "/v1/members/join", {"addresses": ["10.9.9.9"]}, 503),
+    ("POST", "/v1/members/join", "/v1/members/join", {"addresses": ["10.0.0.1"]}, 200),
+    ("POST", "/v1/members/join", "/v1/members/join", {"addresses": [":x"]}, 400),
+    ("POST", "/v1/members/join", "/v1/members/join", {"addresses": ["a"] * 65}, 400),
+    ("POST", "/v1/members/leave", "/v1/members/leave", None, 204),
+    ("GET", "/v1/keys", "/v1/keys", None, 200),
+    ("POST", "/v1/keys", "/v1/keys", {"secret": "QUFB"}, 400),
+    ("POST", "/v1/keys", "/v1/keys", {"secret": NEW_KEY}, 201),
+    ("POST", "/v1/keys", "/v1/keys", {"secret": NEW_KEY}, 200),
+    ("DELETE", "/v1/keys/{id}", f"/v1/keys/{key_id(SECRET)}", None, 409),
+    ("PUT", "/v1/keys/{id}/primary", f"/v1/keys/{NEW_KEY_ID}/primary", None, 200),
+    ("PUT", "/v1/keys/{id}/primary", "/v1/keys/7/primary", None, 404),
+    ("DELETE", "/v1/keys/{id}", f"/v1/keys/{key_id(SECRET)}", None, 204),
+    ("DELETE", "/v1/keys/{id}", "/v1/keys/7", None, 404),
+    ("POST", "/v1/tokens", "/v1/tokens", {"expires_s": 60}, 201),
+    ("POST", "/v1/tokens", "/v1/tokens", {"uses": 0}, 400),
+    ("GET", "/v1/records", "/v1/records?table=node&owner=here", None, 200),
+    ("GET", "/v1/records", "/v1/records?tabel=node", None, 400),
     ("GET", "/v1/plan", "/v1/plan", None, 200),
     ("POST", "/v1/reconcile", "/v1/reconcile", None, 200),
     ("GET", "/v1/doctor", "/v1/doctor", None, 200),
