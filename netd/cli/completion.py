@@ -13,7 +13,8 @@ import click
 def completion(shell: str) -> None:
     """Print the completion script for SHELL.
 
-    It completes commands and options, and names of networks and endpoints from the daemon.
+    It completes commands and options, and names of networks, endpoints, members and keys from
+    the daemon.
     """
     from click.shell_completion import get_completion_class
 

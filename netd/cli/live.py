@@ -42,6 +42,22 @@ def container_ids(
     )
 
 
+def member_names(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of the cluster's members."""
+    members = _ask(context, lambda client: client.members())
+    return _items({member["name"]: member["state"] for member in members}, incomplete)
+
+
+def key_ids(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Ids of the cluster's keys."""
+    keys = _ask(context, lambda client: client.keys())
+    return _items({key["id"]: "primary" if key["primary"] else "" for key in keys}, incomplete)
+
+
 def _ask(
     context: click.Context, question: Callable[[Client], list[dict[str, Any]]]
 ) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ _COMMANDS = {
     "doctor": "doctor",
     "endpoint": "endpoint",
     "events": "events",
+    "key": "key",
     "member": "member",
     "network": "network",
     "plan": "plan",
@@ -59,7 +60,7 @@ class LazyGroup(click.Group):
 @click.version_option(__version__, prog_name="netctl", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context, socket: str) -> None:
-    """Connect containers to networks on this host, through the netd daemon.
+    """Connect containers to networks on this host, and hosts with each other, through netd.
 
     Data goes to standard output, everything else to standard error. With --json a command
     prints exactly what the daemon's API answers.

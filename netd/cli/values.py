@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from netd.cli.durations import parse_duration
 from netd.cli.pairs import OptionValue, parse_labels, parse_options
 from netd.cli.ports import parse_ports
 from netd.cli.rates import parse_rate
@@ -39,6 +40,7 @@ def parse_netns(text: str) -> str:
 NETNS = notation(parse_netns)
 PORTS = notation(parse_ports)
 RATE = notation(parse_rate)
+DURATION = notation(parse_duration)
 RATE_OR_NONE = notation(lambda text: 0 if text == "none" else parse_rate(text))
 
 

@@ -88,6 +88,8 @@ async def test_what_the_api_refuses(
         ("reconcile",),
         ("doctor",),
         ("member", "ls"),
+        ("member", "inspect", "here"),
+        ("key", "ls"),
         ("network", "ls"),
         ("endpoint", "ls"),
         ("version",),

@@ -170,20 +170,6 @@ def test_resolve_for_an_address_that_is_none(daemon: Daemon, netctl: Netctl) -> 
     assert result.exit_code == 2
 
 
-def test_members(daemon: Daemon, netctl: Netctl) -> None:
-    member = {
-        "id": "m1", "name": "host1", "address": "192.0.2.1:7946", "state": "alive",
-        "rtt_ms": 0.0, "version": "1.2.3", "tags": {},
-    }  # fmt: skip
-    daemon.on("GET", "/v1/members", [member, member | {"name": "a", "id": "m2", "rtt_ms": 1.26}])
-    assert netctl("member", "ls").stdout == (
-        "NAME   ID  ADDRESS         STATE  RTT  VERSION\n"
-        "a      m2  192.0.2.1:7946  alive  1.3  1.2.3\n"
-        "host1  m1  192.0.2.1:7946  alive  0.0  1.2.3\n"
-    )
-    assert netctl("member", "ls", "-q").stdout == "a\nhost1\n"
-
-
 def event(revision: int, **fields: Any) -> dict[str, Any]:
     return {
         "revision": revision,

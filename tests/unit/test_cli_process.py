@@ -171,7 +171,9 @@ def test_all_commands_are_there() -> None:
     assert [" ".join(path) for path, _ in LEAVES] == [
         "completion", "doctor",
         "endpoint attach", "endpoint detach", "endpoint inspect", "endpoint ls", "endpoint update",
-        "events", "member ls",
+        "events",
+        "key generate", "key install", "key ls", "key rm", "key rotate", "key use",
+        "member inspect", "member join", "member leave", "member ls", "member token",
         "network create", "network inspect", "network ls", "network rm",
         "plan", "reconcile", "resolve", "status", "version",
     ]  # fmt: skip
@@ -219,6 +221,10 @@ def test_completion_knows_commands_and_live_names(daemon: Daemon) -> None:
     assert complete(daemon.path, "netctl network rm x") == []
     assert complete(daemon.path, "netctl endpoint detach ") == ["3f9a1c0de5b72468"]
     assert complete(daemon.path, "netctl endpoint ls --container ") == ["c" * 64]
+    daemon.on("GET", "/v1/members", [{"name": "host-1", "state": "alive"}])
+    assert complete(daemon.path, "netctl member inspect h") == ["host-1"]
+    daemon.on("GET", "/v1/keys", [{"id": "8f31c09a", "primary": True}])
+    assert complete(daemon.path, "netctl key use ") == ["8f31c09a"]
 
 
 def test_completion_is_silent_without_a_daemon(tmp_path: Path) -> None:
