@@ -53,6 +53,7 @@ from netd.gossip.settings import Settings
 from netd.gossip.spreading import Spreading
 from netd.gossip.streams import StreamPings
 from netd.gossip.syncing import Syncing
+from netd.gossip.timers import NEVER
 from netd.gossip.values import (
     Address,
     Identity,
@@ -153,6 +154,8 @@ class Gossip:
             counters["refused_" + opened.reason] += 1
             if opened.reason == "key":
                 self._joining.unsealed(opened.sender)
+            elif opened.reason == "epoch":
+                self._membership.answer_late_run(opened.sender, source)
             return
         try:
             messages = decode_packet(opened.payload)
@@ -292,6 +295,8 @@ class Gossip:
 
     def next_timer_s(self) -> float:
         """When `advance` has something to do."""
+        if self._membership.yielded:
+            return NEVER
         return self._parts.timers.next_s() + self._paused_s
 
     # Reads
@@ -369,6 +374,7 @@ class Gossip:
         sender = parts.members.get(opened.sender)
         if sender is not None and opened.epoch < sender.epoch:
             parts.counters["refused_epoch"] += 1
+            self._membership.answer_late_run(opened.sender, source)
             return
         if sender is None or opened.epoch > sender.epoch:
             # A stranger, or a member that has started anew: who is it?

@@ -134,6 +134,7 @@ class Joining:
             Ring(keys=ring.keys, primary=ring.primary, stamp=ring.stamp, author=ring.author)
         )
         self._membership.hear_quietly(welcome.statements)
+        self._membership.welcomed()
         ended("")
         host = next((m for m in parts.members if m.address == address and m.live), None)
         if host is not None and host.id != parts.me.id:
@@ -164,9 +165,8 @@ class Joining:
         member = parts.members.get(peer)
         if member is None:
             return Declined("the cluster has as many members as it can, or a signature is wrong")
-        if member.epoch > said.epoch:
-            return Declined("a later run of this node is known; restart it")
-        if member.state == State.LEFT:
+        # A later run is known: the answer has its introduction, for the node to see.
+        if member.epoch == said.epoch and member.state == State.LEFT:
             return Declined("this run of the node has left; restart it")
         member.tcp_ok = True
         return Welcome(tuple(self._all_statements()), self._keys.row())

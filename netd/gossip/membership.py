@@ -27,6 +27,7 @@ from netd.gossip.values import Address, EpochWanted, MemberChanged, NodeId, Stat
 INCARNATIONS_AHEAD_MAX = 1_000  # that an accusation may run ahead of what is known
 RENEW_S = 60.0
 _QUERY_S = 1.0
+_LATE_S = 1.0
 
 
 class Follower(Protocol):
@@ -68,8 +69,11 @@ class Membership:
         self.suspicions = Suspicions(parts, pings, post, self.confirmed)
         self._queried: dict[NodeId, float] = {}
         self._renewed_s = parts.now_s - RENEW_S
+        self._late_s = parts.now_s - _LATE_S
         self._quiet = False
         self.leaving = False
+        self._later_epoch = -1  # the latest that this node was met in and is not in itself
+        self._taken_in = False
         self.yielded = False  # somebody else runs under this identity, with a higher epoch
 
     # What comes from others
@@ -112,6 +116,18 @@ class Membership:
             self._queried.clear()
         self._queried[node] = parts.now_s
         self._post.send(source, Query((node,)))
+
+    def answer_late_run(self, node: NodeId, source: Address) -> None:
+        """A packet of an earlier run of a member: tell whoever sent it that there is a later one.
+
+        It may be a copy, or a machine that was set back, and nobody else answers it. The packet
+        proves nothing, so this is done once in `_LATE_S`, whoever it is.
+        """
+        parts = self._parts
+        member = parts.members.get(node)
+        if member is not None and parts.now_s - self._late_s >= _LATE_S:
+            self._late_s = parts.now_s
+            self._post.send(source, member.introduction)
 
     def hear_row(self, row: MemberRow, source: Address) -> Member | None:
         """Compare with another's view of a member; return ours if it should be told."""
@@ -411,9 +427,14 @@ class Membership:
         """Somebody has this node's key: its state folder was copied, or a machine's image.
 
         A higher epoch wins and this node falls silent; with the same one, both ask for a new
-        epoch, once a minute at most, and the higher of those wins.
+        epoch, once a minute at most, and the higher of those wins. A run that has only begun is
+        the latest, whatever its epoch says: the machine was set back, and its clock perhaps too.
         """
         parts = self._parts
+        self._later_epoch = max(self._later_epoch, epoch)
+        if epoch > parts.me.epoch and not self._taken_in:
+            self._want_epoch(epoch)
+            return
         self._problems.set(
             "cloned-identity",
             parts.me.id,
@@ -421,9 +442,18 @@ class Membership:
         )
         if epoch > parts.me.epoch:
             self.yielded = True
-        elif parts.now_s - self._renewed_s >= RENEW_S:
+        else:
+            self._want_epoch(epoch)
+
+    def _want_epoch(self, above: int) -> None:
+        parts = self._parts
+        if parts.now_s - self._renewed_s >= RENEW_S:
             self._renewed_s = parts.now_s
-            parts.events.append(EpochWanted(above=epoch))
+            parts.events.append(EpochWanted(above=above))
+
+    def welcomed(self) -> None:
+        """A member has taken this node in, and told all that it knows."""
+        self._taken_in |= self._later_epoch <= self._parts.me.epoch
 
     # What follows
 
