@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: a host with a running daemon."""
+"""Fixtures of the end-to-end tests: a host with a running daemon, a cluster of five."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.cluster_lab import Cluster
 from tests.e2e.lab import Host
 
 
@@ -27,3 +28,20 @@ def host(cold_host: Host) -> Host:
     """A host whose daemon is ready."""
     cold_host.start_daemon()
     return cold_host
+
+
+@pytest.fixture(scope="module")
+def five_hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Five daemons that have joined by hand."""
+    with ExitStack() as stack:
+        cluster = Cluster(stack, tmp_path_factory.mktemp("cluster"), 5, profile="fast")
+        cluster.start()
+        cluster.join()
+        yield cluster
+
+
+@pytest.fixture
+def cluster(five_hosts: Cluster) -> Cluster:
+    """The five of the module, which all see all alive, whatever the test before has done."""
+    five_hosts.repair()
+    return five_hosts

@@ -39,6 +39,17 @@ def await_true(condition: Callable[[], bool], within_s: float = TRUE_DEADLINE_S)
         time.sleep(0.02)
 
 
+def fill_disk(file: Path) -> None:
+    """Write to `file` until its file system has no byte left."""
+    with file.open("wb", buffering=0) as ballast:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    ballast.write(b"\0" * size)
+            except OSError:
+                continue
+
+
 def ip_of(endpoint: dict[str, Any], version: int = 4) -> str:
     """The endpoint's address of that IP version, without its prefix length."""
     address: str = endpoint["addresses"][0 if version == 4 else 1]
@@ -116,40 +127,23 @@ class Namespace:
         self._process.wait()
 
 
-class Host(Namespace):
-    """A host with an uplink `eth0` to `outside`, and a netd of its own."""
+class Machine(Namespace):
+    """A host with a netd of its own, called `node`; it has no link yet but `lo`."""
 
-    ADDRESS, OUTSIDE = "192.0.2.10", "192.0.2.1"
-    ADDRESS6, OUTSIDE6 = "2001:db8::10", "2001:db8::1"
+    PROGRAM: tuple[str, ...] = (sys.executable, "-m", "netd.daemon.main")
 
-    def __init__(self, stack: ExitStack, folder: Path) -> None:
+    def __init__(self, stack: ExitStack, folder: Path, node: str) -> None:
         super().__init__(stack, loopback=True)
         self.folder = folder
+        self.node = node
         self.socket = str(folder / "netd.sock")
         self.log = folder / "netd.log"
-        self.outside = Namespace(stack, loopback=True)
         self.around: tuple[str, ...] = ()  # the command that the daemon is run by
         self._stack = stack
         self._daemon: Process | None = None
-        self.add_uplink()
         self.client = Client(self.socket)
         stack.callback(self.client.close)
         stack.callback(self.kill)
-
-    def add_uplink(self) -> None:
-        self.run(
-            *("ip", "link", "add", "eth0", "type", "veth"),
-            *("peer", "name", "eth0", "netns", str(self.outside.pid)),
-        )
-        for space, address, address6 in (
-            (self, self.ADDRESS, self.ADDRESS6),
-            (self.outside, self.OUTSIDE, self.OUTSIDE6),
-        ):
-            space.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
-            space.run("ip", "address", "add", f"{address6}/64", "dev", "eth0", "nodad")
-            space.run("ip", "link", "set", "eth0", "up")
-        self.run("ip", "route", "add", "default", "via", self.OUTSIDE)
-        self.run("ip", "-6", "route", "add", "default", "via", self.OUTSIDE6)
 
     def container(self) -> Namespace:
         return Namespace(self._stack)
@@ -157,13 +151,13 @@ class Host(Namespace):
     def launch(self, *flags: str, environment: dict[str, str] | None = None) -> None:
         """Start the daemon without waiting for it."""
         arguments = ["--socket", self.socket, "--state-dir", str(self.folder / "state")]
-        arguments += ["--node", "host-1", "--no-registry", *flags]
+        arguments += ["--node", self.node, "--no-registry", *flags]
         self._daemon = self._spawn(arguments, environment or {})
 
     def _spawn(self, arguments: list[str], environment: dict[str, str]) -> Process:
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                self.wrap(*self.around, sys.executable, "-m", "netd.daemon.main", *arguments),
+                self.wrap(*self.around, *self.PROGRAM, *arguments),
                 stdout=log,
                 stderr=log,
                 env={**os.environ, **environment},
@@ -188,6 +182,11 @@ class Host(Namespace):
             if self._daemon.poll() is not None or time.monotonic() > deadline_s:
                 raise AssertionError(f"netd did not start:\n{self.log.read_text()[-4000:]}")
             time.sleep(0.01)  # nothing tells from outside that a socket begins to answer
+
+    @property
+    def running(self) -> bool:
+        """Whether its daemon's process is there."""
+        return self._daemon is not None and self._daemon.poll() is None
 
     @property
     def daemon_pid(self) -> int:
@@ -222,3 +221,30 @@ class Host(Namespace):
     def plan(self) -> list[str]:
         """The texts of the operations that would run now."""
         return [f"{op['verb']} {op['object']} ({op['reason']})" for op in self.client.plan()]
+
+
+class Host(Machine):
+    """A host with an uplink `eth0` to `outside`."""
+
+    ADDRESS, OUTSIDE = "192.0.2.10", "192.0.2.1"
+    ADDRESS6, OUTSIDE6 = "2001:db8::10", "2001:db8::1"
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        super().__init__(stack, folder, "host-1")
+        self.outside = Namespace(stack, loopback=True)
+        self.add_uplink()
+
+    def add_uplink(self) -> None:
+        self.run(
+            *("ip", "link", "add", "eth0", "type", "veth"),
+            *("peer", "name", "eth0", "netns", str(self.outside.pid)),
+        )
+        for space, address, address6 in (
+            (self, self.ADDRESS, self.ADDRESS6),
+            (self.outside, self.OUTSIDE, self.OUTSIDE6),
+        ):
+            space.run("ip", "address", "add", f"{address}/24", "dev", "eth0")
+            space.run("ip", "address", "add", f"{address6}/64", "dev", "eth0", "nodad")
+            space.run("ip", "link", "set", "eth0", "up")
+        self.run("ip", "route", "add", "default", "via", self.OUTSIDE)
+        self.run("ip", "-6", "route", "add", "default", "via", self.OUTSIDE6)

@@ -11,7 +11,7 @@ import pytest
 from netd.client.errors import ApiError
 from tests.e2e.census import await_removals, census, ruleset_of
 from tests.e2e.flow import Pings, Stream
-from tests.e2e.lab import TRUE_DEADLINE_S, Host, Namespace, await_true, ip_of
+from tests.e2e.lab import TRUE_DEADLINE_S, Host, Namespace, await_true, fill_disk, ip_of
 
 WEB = [{"host_port": 8080, "container_port": 80}]
 
@@ -205,7 +205,7 @@ def test_a_full_disk_refuses_changes_and_keeps_what_is_there(cold_host: Host) ->
     spaces = (host, one, two)
     before = [census(space, {}) | ruleset_of(space, {}) for space in spaces]
     ballast = Path(f"/proc/{host.daemon_pid}/root{state}/ballast")
-    _fill(ballast)
+    fill_disk(ballast)
     for change in (
         lambda: host.attach(
             "blue", two, name="two", ports=[{"host_port": 81, "container_port": 80}]
@@ -232,17 +232,6 @@ def test_a_full_disk_refuses_changes_and_keeps_what_is_there(cold_host: Host) ->
     client.detach(again["id"])
     client.delete_network("lan")
     assert host.plan() == []
-
-
-def _fill(file: Path) -> None:
-    """Write until there is no byte left."""
-    with file.open("wb", buffering=0) as ballast:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    ballast.write(b"\0" * size)
-            except OSError:
-                continue
 
 
 # Containers that end by themselves
