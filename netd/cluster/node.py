@@ -209,11 +209,19 @@ class Node:
                     self._tasks.start("keyring", self._keep_ring())
                 case EpochWanted():
                     self._renew(event.above)
+        if any(isinstance(event, MemberChanged) for event in events):
+            self._show_unreachable()
 
     def _member_changed(self, event: MemberChanged) -> None:
         self._show(event.id)
         if self._peers_flush is None and event.id != self.core.id:
             self._peers_flush = self._loop.call_later(PEERS_FLUSH_S, self._flush_peers)
+
+    def _show_unreachable(self) -> None:
+        """How they are shown depends on whether this node reaches anybody at all."""
+        for member in self.core.members():
+            if member.unreachable:
+                self._show(member.id)
 
     def _show(self, node: NodeId) -> None:
         known = self.core.member(node)
