@@ -1,15 +1,16 @@
 """The commands in pages of documentation, run as they stand there.
 
 A block that begins with ```console holds commands and what they print. A command begins with
-`$ `, or with `outside$ ` when another machine runs it, and goes on in lines with `> `; the
-lines below it are its output, standard error included. Output is compared after NORMAL has
-been applied to both sides; a line `...` stands for any lines. A command must succeed, unless
-the next one is `echo $?`. Blocks of other kinds are not run.
+`$ `, or with `outside$ `, `host-2$ ` and so on when another machine runs it, and goes on in lines
+with `> `; the lines below it are its output, standard error included. Output is compared after
+NORMAL has been applied to both sides; a line `...` stands for any lines. A command must succeed,
+unless the next one is `echo $?`. Blocks of other kinds are not run.
 
 `python -m tests.e2e.pages PAGE...` runs pages and writes what came out into them.
 """
 
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -19,16 +20,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.e2e.lab import Host
+from tests.e2e.lab import Host, Namespace
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
 START: Final = "## Start netd by hand"  # of README.md: what all other pages begin with
+HOST: Final = "host-1"
+OUTSIDE: Final = "outside"
+# Of further hosts; that of the first is `Host.ADDRESS`.
+ADDRESSES: Final = {"host-2": "192.0.2.20", "host-3": "192.0.2.30"}
 
 # What differs from run to run, and what it becomes.
 NORMAL: Final = (
     (re.compile(r"\b(nv|ni)[0-9a-f]{12}\b"), r"\1<id>"),
-    (re.compile(r"\b[0-9a-f]{16}\b"), "<id>"),
+    (re.compile(r"\b([0-9a-f]{16}|[0-9a-f]{32})\b"), "<id>"),
+    (re.compile(r"\b(key|use|rm) [0-9a-f]{8}\b|^[0-9a-f]{8}\b"), "<key>"),
+    (re.compile(r"^(rtt_ms|clock_offset_ms|epoch|incarnation) +\S+$"), r"\1 <n>"),
+    (re.compile(r"\bRTT +"), "RTT "),
+    (re.compile(r"\b(alive|suspect|dead|left) +(?:[0-9]+\.[0-9]|-) +"), r"\1 <rtt> "),
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z"), "<time>"),
     (re.compile(r"[0-9./]+ ms\b"), "<n> ms"),
     (re.compile(r"@if\d+"), "@if<n>"),
@@ -38,7 +47,7 @@ NORMAL: Final = (
     (re.compile(r"net:\[\d+\]"), "net:[<n>]"),
 )
 _END: Final = "\x1e"
-_COMMAND: Final = re.compile(r"(outside)?\$ (.*)")
+_COMMAND: Final = re.compile(r"(outside|host-[1-3])?\$ (.*)")
 
 
 @dataclass
@@ -46,7 +55,7 @@ class Step:
     """One command of a page: its first line's number, counted from 1, and what it prints."""
 
     line: int
-    outside: bool
+    machine: str
     command: list[str]
     output: list[str]
 
@@ -63,7 +72,7 @@ def steps_of(text: str) -> list[Step]:
         if line.startswith("```"):
             inside = line == "```console"
         elif inside and (found := _COMMAND.fullmatch(line)):
-            steps.append(Step(number, found[1] is not None, [found[2]], []))
+            steps.append(Step(number, found[1] or HOST, [found[2]], []))
         elif inside and line.startswith("> ") and not steps[-1].output:
             steps[-1].command.append(line[2:])
         elif inside:
@@ -128,36 +137,73 @@ _MARK: Final = r"_code=$?; printf '\036%d\n' $_code; (exit $_code)"
 
 
 class Lab:
-    """A host and a machine outside, where nothing that is done reaches the real machine.
+    """Hosts and a machine outside, where nothing that is done reaches the real machine.
 
-    The host has its own network, processes, mounts and host name, and an empty /run.
+    Each host has its own network, processes, mounts and host name, and an empty /run. All are
+    on one segment and share /mnt. Further hosts than the first are there once a page names them.
     """
 
     def __init__(self, stack: ExitStack, folder: Path) -> None:
+        self._stack = stack
+        self._shared = folder / "shared"
+        self._shared.mkdir()
         host = Host(stack, folder)
-        own = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
-        self._host = Shell(stack, host.wrap(*own))
-        self._outside = Shell(stack, host.outside.wrap())
-        self._do(
-            "mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && hostname host-1 && "
-            # Servers look the host's name up when they start.
-            f"printf '127.0.0.1 localhost\\n{Host.ADDRESS} host-1\\n' >/run/hosts && "
-            "mount --bind /run/hosts /etc/hosts"
-        )
+        self._segment = host.outside
+        self._shells = {OUTSIDE: Shell(stack, host.outside.wrap())}
+        self._add_shell(HOST, host, Host.ADDRESS)
 
     def run(self, step: Step) -> tuple[list[str], int]:
-        shell = self._outside if step.outside else self._host
-        return shell.run("\n".join(step.command))
+        return self._shells[step.machine].run("\n".join(step.command))
 
     def prepare(self, page: Path) -> None:
-        """Start netd as README.md says, unless that is the page."""
+        """Start netd on all hosts of the page as README.md says, unless that is the page."""
+        named = {step.machine for step in steps_of(page.read_text())} & ADDRESSES.keys()
+        if named:
+            self._widen_segment()
+        for name in sorted(named):
+            self._add_host(name)
         if page != README:
             for step in steps_of(section(README.read_text(), START)):
-                self._do("\n".join(step.command))
+                for name in sorted({HOST, *named}):
+                    self._do(name, "\n".join(step.command))
 
-    def _do(self, command: str) -> None:
-        lines, code = self._host.run(command)
-        assert code == 0, f"{command}: {lines}"
+    def _add_shell(self, name: str, place: Namespace, address: str) -> None:
+        own = ("unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc")
+        self._shells[name] = Shell(self._stack, place.wrap(*own))
+        self._do(
+            name,
+            f"mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && hostname {name} && "
+            # Servers look the host's name up when they start.
+            f"printf '127.0.0.1 localhost\\n{address} {name}\\n' >/run/hosts && "
+            "mount --bind /run/hosts /etc/hosts && "
+            f"mount --bind {shlex.quote(str(self._shared))} /mnt",
+        )
+
+    def _widen_segment(self) -> None:
+        """Put the outside's end of the first host's cable, and its addresses, on a bridge."""
+        outside = self._segment
+        outside.run("ip", "link", "add", "segment", "type", "bridge")
+        outside.run("ip", "address", "flush", "dev", "eth0")
+        outside.run("ip", "link", "set", "eth0", "master", "segment")
+        outside.run("ip", "link", "set", "segment", "up")
+        outside.run("ip", "address", "add", f"{Host.OUTSIDE}/24", "dev", "segment")
+        outside.run("ip", "address", "add", f"{Host.OUTSIDE6}/64", "dev", "segment", "nodad")
+
+    def _add_host(self, name: str) -> None:
+        place = Namespace(self._stack, loopback=True)
+        place.run(
+            *("ip", "link", "add", "eth0", "type", "veth"),
+            *("peer", "name", name, "netns", str(self._segment.pid)),
+        )
+        self._segment.run("ip", "link", "set", name, "master", "segment", "up")
+        place.run("ip", "address", "add", f"{ADDRESSES[name]}/24", "dev", "eth0")
+        place.run("ip", "link", "set", "eth0", "up")
+        place.run("ip", "route", "add", "default", "via", Host.OUTSIDE)
+        self._add_shell(name, place, ADDRESSES[name])
+
+    def _do(self, name: str, command: str) -> None:
+        lines, code = self._shells[name].run(command)
+        assert code == 0, f"{name}: {command}: {lines}"
 
 
 def run_page(lab: Lab, page: Path) -> Iterator[tuple[Step, list[str], int]]:
