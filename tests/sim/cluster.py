@@ -152,6 +152,7 @@ class Cluster:
         """
         twin = self.add(name=node.name)
         twin.disk = Disk(secret=node.disk.secret, ring=node.disk.ring, epoch=node.disk.epoch)
+        twin.wants.records.update(node.wants.records)
         twin.boot(self.seeds(twin), epoch=node.disk.epoch if running else None)
         return twin
 

@@ -48,8 +48,8 @@ class Member(Protocol):
 class Core(Protocol):
     """A protocol core as its driver sees it."""
 
-    counters: dict[str, int]
-
+    @property
+    def counters(self) -> dict[str, int]: ...
     @property
     def id(self) -> NodeId: ...
     @property

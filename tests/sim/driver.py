@@ -134,7 +134,7 @@ class Driver:
         try:
             self.core.receive(data, source, self._host_clock.now_s())
         except Exception as error:
-            raise Violation(22, f"{self._label}: a packet raised {error!r}") from error
+            raise Violation(19, f"{self._label}: a packet raised {error!r}") from error
         self._flush()
 
     def _serve(self, request: bytes, peer: NodeId, source: int, respond: Respond) -> None:
@@ -143,7 +143,7 @@ class Driver:
         try:
             reply = self.core.serve(request, peer, self._host_clock.now_s())
         except Exception as error:
-            raise Violation(22, f"{self._label}: a request raised {error!r}") from error
+            raise Violation(19, f"{self._label}: a request raised {error!r}") from error
         self._world.listener.serves(self._label, self.core, peer, reply)
         respond(reply)
         self._flush()
@@ -156,7 +156,7 @@ class Driver:
         try:
             self.core.complete(number, reply, self._host_clock.now_s())
         except Exception as error:
-            raise Violation(22, f"{self._label}: a reply raised {error!r}") from error
+            raise Violation(19, f"{self._label}: a reply raised {error!r}") from error
         self._flush()
 
     # Time

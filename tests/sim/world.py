@@ -71,4 +71,4 @@ class World:
     listener: Listener
 
 
-Action = Callable[[Core, float], None]
+Action = Callable[[Core, float], object]

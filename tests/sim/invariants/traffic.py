@@ -1,4 +1,4 @@
-"""Invariants 9, 10 and 21 to 23: what goes over the wire, and what it must not do."""
+"""Invariants 9, 10, 18 and 20: what goes over the wire, and what it must not do."""
 
 from collections.abc import Mapping
 
@@ -39,22 +39,22 @@ class Quiet:
 
 
 class NothingChanges:
-    """(21) A packet that is replayed, corrupted or of another cluster changes nothing, causes
+    """(18) A packet that is replayed, corrupted or of another cluster changes nothing, causes
     nothing, and is counted.
     """
 
     def see(self, what: str, before: object, after: object, sent: int, counted: int) -> None:
         """`before`, `after`: all that can be seen of a core; `sent`: what it has put out."""
         if before != after:
-            raise Violation(21, f"{what} changed what the node knows")
+            raise Violation(18, f"{what} changed what the node knows")
         if sent:
-            raise Violation(21, f"{what} was answered with {sent} messages")
+            raise Violation(18, f"{what} was answered with {sent} messages")
         if counted < 1:
-            raise Violation(21, f"{what} was not counted")
+            raise Violation(18, f"{what} was not counted")
 
 
 class NoProbeFails:
-    """(23) While keys change, every pair stays connected: no probe fails for that reason."""
+    """(20) While keys change, every pair stays connected: no probe fails for that reason."""
 
     def __init__(self) -> None:
         self._before: dict[str, int] = {}
@@ -65,4 +65,4 @@ class NoProbeFails:
         before = self._before.setdefault(observer, now)
         if now > before:
             text = f"{observer} had {failed} failed probes, {undecipherable} packets unread"
-            raise Violation(23, text)
+            raise Violation(20, text)

@@ -1,5 +1,7 @@
 """Records are written, and everybody who should has them."""
 
+from functools import partial
+
 from msgspec.structs import replace
 
 from netd.gossip.settings import profile
@@ -100,11 +102,15 @@ def owner_down_and_up(seed: int) -> Cluster:
         expect.soon(
             cluster,
             f"{owner} is back at {node}",
-            lambda node=node: expect.state_of(node, owner.id) is State.ALIVE,
+            partial(is_alive, node, owner),
             within_s=30,
         )
     expect.settled(cluster, within_s=3)
     return cluster
+
+
+def is_alive(node: Node, owner: Node) -> bool:
+    return expect.state_of(node, owner.id) is State.ALIVE
 
 
 @scenario
@@ -149,8 +155,16 @@ def scopes(seed: int) -> Cluster:
             cluster.join_scope(node, scope)
         elif mine and action < 0.6:
             leave_scope(cluster, node, cluster.random.choice(mine))
-        elif mine:
+        elif mine and action < 0.9:
             write_something(cluster, node, mine)
+        elif action > 0.95:
+            # Programs may want less after a restart.
+            cluster.crash(node)
+            for scope, _, key in list(node.wants.records):
+                if cluster.random.random() < 0.5:
+                    del node.wants.records[scope, "t", key]
+            cluster.run(cluster.random.random())
+            cluster.restart(node)
         cluster.run(cluster.random.random() * 0.5)
     expect.settled(cluster, within_s=10)
     return cluster
