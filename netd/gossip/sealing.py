@@ -79,7 +79,9 @@ class Seal:
         self._cipher = self._derive(ring.primary, self._sender, self._epoch)
 
     def renew(self, epoch: int) -> None:
-        """Go on as a new run."""
+        """Go on as a new run. Raises ValueError for an epoch that may have been used."""
+        if epoch <= self._epoch:
+            raise ValueError(f"epoch {epoch} is not later than {self._epoch}: nonces would repeat")
         self._epoch = epoch
         self._counter = 0
         self._cipher = self._derive(self._primary, self._sender, epoch)
