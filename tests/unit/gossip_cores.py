@@ -6,7 +6,7 @@ from typing import Final
 
 from netd.gossip.codec import decode_packet, encode, join_parts
 from netd.gossip.core import Gossip
-from netd.gossip.messages import Alive, Delta, Dead, Introduce, Left, Message, Suspect
+from netd.gossip.messages import Alive, Dead, Delta, Left, Message, Suspect
 from netd.gossip.proofs import Checker, Signer
 from netd.gossip.ring import Ring
 from netd.gossip.sealing import Opened, Seal
