@@ -37,7 +37,7 @@ def ls(quiet: bool, as_json: bool) -> None:
             click.echo(found["id"])
     else:
         print_table(
-            ("ID", "PRIMARY", "HELD BY", "USED BY"),
+            ("ID", "PRIMARY", "HOLDERS", "USERS"),
             ((found["id"], found["primary"], found["holders"], found["users"]) for found in keys),
         )
 

@@ -7,14 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import click
 import pytest
 
 from netd.cli.main import cli
-from tests.e2e.lab import Host, Namespace
+from tests.e2e.lab import Host, Namespace, await_true
 
+NETD = (sys.executable, "-m", "netd.daemon.main")
 NETCTL = (sys.executable, "-m", "netd.cli.main")
 
 
@@ -98,7 +100,7 @@ def commands(group: click.Group, path: str = "") -> Iterator[str]:
             yield f"{path}{name}"
 
 
-def test_a_day_with_netctl(desk: Desk) -> None:
+def test_a_day_with_netctl(desk: Desk, tmp_path: Path) -> None:
     """From an empty host to networks with endpoints and back: each command does what it says."""
     assert desk.good("network", "ls").out == "NAME  ID  DRIVER  SUBNETS  MTU  STATE\n"
     made = desk.good("network", "create", "blue", "--subnet", "10.20.0.0/24", "--label", "a=b")
@@ -140,6 +142,7 @@ def test_a_day_with_netctl(desk: Desk) -> None:
     assert desk.good("network", "ls", "-q").out == ""
     assert "_NETCTL_COMPLETE=bash_complete" in desk.good("completion", "bash").out
     _watch(desk)
+    _meet(desk, tmp_path)
     assert desk.used >= set(commands(cli))  # a new command has a place in this day, too
 
 
@@ -210,9 +213,50 @@ def _watch(desk: Desk) -> None:
     desk.used.add("events")
 
 
+def _meet(desk: Desk, folder: Path) -> None:
+    """Become a cluster with the machine outside, change its keys, and leave it."""
+    key_file = folder / "cluster.key"
+    assert desk.good("key", "generate", "--output", str(key_file)).out == ""
+    assert "the same --cluster-key FILE" in desk.refused(1, "member", "join", Host.OUTSIDE)
+    desk.host.stop_daemon()
+    desk.host.start_daemon("--cluster-key", str(key_file))
+    with ExitStack() as stack:
+        socket = str(folder / "outside.sock")
+        desk.host.outside.start(
+            stack, *NETD, "--cluster-key", str(key_file), "--node", "host-2",
+            "--socket", socket, "--state-dir", str(folder / "state"),
+        )  # fmt: skip
+        await_true(lambda: desk("status", socket=socket).code == 0, within_s=20)
+        joined = desk.good("member", "join", Host.OUTSIDE)
+        assert joined.out == f"{Host.OUTSIDE}\n"
+        assert joined.err == "the cluster has 2 members; alive: host-1,host-2\n"
+        await_true(lambda: desk.good("member", "inspect", "host-2").fields["rtt_ms"] != "-")
+        rows = desk.good("member", "ls").table
+        assert [(row["NAME"], row["ADDRESS"], row["STATE"]) for row in rows] == [
+            ("host-1", f"{Host.ADDRESS}:7940", "alive"),
+            ("host-2", f"{Host.OUTSIDE}:7940", "alive"),
+        ]
+        await_true(lambda: desk.good("key", "ls").table[0]["HOLDERS"] == "host-1,host-2")
+        first = desk.good("key", "ls", "-q").out.strip()
+        second = desk.good("key", "rotate").out.strip()
+        assert desk.good("key", "ls", "-q").out == f"{second}\n" != f"{first}\n"
+        third = desk.good("key", "install").out.strip()
+        assert "host-1" in desk.refused(4, "key", "rm", second)
+        await_true(lambda: desk("key", "use", third).code == 0)
+        await_true(lambda: desk("key", "rm", second).code == 0)
+        assert "00000000" in desk.refused(3, "key", "use", "00000000")
+        assert desk.good("member", "token").out.startswith("netd1.")
+        desk.good("member", "leave")
+        assert desk.good("member", "ls", "-q").out == "host-1\n"
+        await_true(lambda: "left" in desk("member", "ls", socket=socket).out)
+    desk.host.stop_daemon()
+    desk.host.start_daemon()
+
+
 READS = (
     ("network", "ls"), ("network", "inspect", "json"), ("endpoint", "ls"), ("plan",),
     ("reconcile",), ("resolve", "j.json"), ("status",), ("doctor",), ("member", "ls"), ("version",),
+    ("member", "inspect", "host-1"), ("key", "ls"),
 )  # fmt: skip
 
 

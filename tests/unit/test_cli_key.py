@@ -68,7 +68,7 @@ async def test_keys_are_listed_with_holders_and_users(world: Served) -> None:
     await joined(world)
     shown = (await run(world, "key", "ls")).stdout
     assert shown == (
-        f"ID        PRIMARY  HELD BY      USED BY\n{OLD}  yes      here,host-2  here,host-2\n"
+        f"ID        PRIMARY  HOLDERS      USERS\n{OLD}  yes      here,host-2  here,host-2\n"
     )
     assert (await run(world, "key", "ls", "-q")).stdout == f"{OLD}\n"
     found = json.loads((await run(world, "key", "ls", "--json")).stdout)
