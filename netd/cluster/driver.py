@@ -13,16 +13,17 @@ from typing import Final
 from netd.cluster.client import CallFailed, StreamClient
 from netd.cluster.core import Core
 from netd.cluster.udp import UdpSocket
-from netd.engine.tasks import Tasks
 from netd.gossip.values import Address, Call, Event, NodeId
+from netd.tasks import Tasks
 
 # A wake-up handles so much, then timers and streams have their turn, and other threads the
 # interpreter.
 BATCH_DATAGRAMS: Final = 128
 BATCH_S: Final = 0.001
 # Timers wait for packets that came before: after a SIGSTOP the acknowledgements are still in the
-# socket, and whoever sent them is not dead. But a flood does not stop time.
-DRAIN_MAX_S: Final = 0.25
+# socket, and whoever sent them is not dead. But a flood does not stop time; this is less than
+# what the core takes for a stall of this node.
+DRAIN_MAX_S: Final = 0.1
 CALLS_AT_ONCE: Final = 32
 CALLS_MAX: Final = 512  # with those that wait
 WALL_S: Final = 5.0

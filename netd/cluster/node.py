@@ -20,7 +20,6 @@ from netd.cluster.server import StreamServer
 from netd.cluster.sockets import Sockets
 from netd.cluster.tokens import TokenBook
 from netd.engine.interfaces import Record
-from netd.engine.tasks import Tasks
 from netd.gossip.keys import TABLE as KEYRING
 from netd.gossip.values import (
     Address,
@@ -35,6 +34,7 @@ from netd.gossip.values import (
     State,
 )
 from netd.model.errors import Unavailable
+from netd.tasks import Tasks
 from netd.worker import Worker
 
 JOIN_S: Final = 15.0
@@ -123,7 +123,8 @@ class Node:
             await self._write_peers()
         for waiting in self._joins.values():
             for future in waiting:
-                future.cancel()
+                if not future.done():
+                    future.set_result("this host has stopped taking part")
 
     async def join(self, addresses: Sequence[Address]) -> Mapping[Address, str]:
         """Ask the addresses; for each "" or why it has not answered."""

@@ -1,10 +1,9 @@
 """A node that takes part: the gossip thread and what runs on it, as the engine's loop sees it."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from netd.cluster import identity, snapshot
 from netd.cluster.addresses import advertised, is_address
@@ -22,11 +21,6 @@ from netd.engine.interfaces import Record
 from netd.gossip.ring import Ring
 from netd.gossip.values import Address
 from netd.worker import Worker
-
-# A thread that wants the interpreter waits this long for one that computes. By default that is
-# 5 ms, each time a packet is read or sent while an API call computes: a tenth of the packets
-# would be handled. The command in README.md shows it.
-SWITCH_INTERVAL_S: Final = 0.0005
 
 T = TypeVar("T")
 
@@ -79,7 +73,6 @@ class Running:
             )
             known_ring = ring or Ring.first(secret.gossip_key)
             outbox = Outbox(deliver)
-            sys.setswitchinterval(SWITCH_INTERVAL_S)
             thread = LoopThread("gossip")
 
             async def make() -> Node:

@@ -15,9 +15,9 @@ from typing import Final
 from netd.cluster import frames
 from netd.cluster.admission import Admission, Place
 from netd.cluster.certificates import Unproven, proven_id
-from netd.engine.tasks import Tasks
 from netd.gossip.values import NodeId
 from netd.model.errors import NetdError
+from netd.tasks import Tasks
 
 HANDSHAKE_S: Final = 5.0
 IDLE_S: Final = 10.0  # until the next request begins

@@ -25,12 +25,12 @@ from netd.cluster.settings import ANYWHERE, ClusterSettings
 from netd.cluster.tokens import JoinToken, TokenBook
 from netd.cluster.views import alone, check_record, rfc3339
 from netd.engine.interfaces import ClusterHealth, Record
-from netd.engine.tasks import Tasks
 from netd.gossip.keys import RingConflict
 from netd.gossip.settings import profile
 from netd.gossip.values import T
 from netd.model.errors import Conflict, Invalid, NetdError, NotFound, Unavailable
 from netd.model.views import ClusterKey, JoinResult, Member, Token
+from netd.tasks import Tasks
 from netd.worker import Worker
 
 JOIN_ADDRESSES_MAX: Final = 64
