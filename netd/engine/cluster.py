@@ -89,7 +89,8 @@ class Membership:
         """Tell everybody the host's addresses (CIDR form), its tags and version."""
         self._addresses = addresses
         settings = self._parts.settings
-        self._nodes.put(self._cluster.id, settings.node, addresses)
+        if self._nodes.put(self._cluster.id, settings.node, addresses):
+            self._show_problems()
         bare = tuple(address.partition("/")[0] for address in addresses[:ADDRESSES_MAX])
         facts = NodeFacts(addresses=bare, tags=dict(settings.tags), version=settings.version)
         self._facts[self._cluster.id] = facts
@@ -104,7 +105,13 @@ class Membership:
     # What is asked
 
     def members(self) -> tuple[Member, ...]:
-        return tuple(map(self._shown, self._cluster.members()))
+        wrong: dict[str, list[Condition]] = {}
+        for (_, about), condition in self._problems.items():
+            wrong.setdefault(about, []).append(condition)
+        return tuple(
+            self._shown(member, tuple(wrong.get(member.id, ())))
+            for member in self._cluster.members()
+        )
 
     def alive(self) -> int:
         """How many members are alive, this host among them."""
@@ -234,12 +241,11 @@ class Membership:
         if node_id == self._cluster.id:
             return
         member, facts = self._members.get(node_id), self._facts.get(node_id)
-        contested = self._nodes.contested()
         if member is None or facts is None or not _is_label(member.name):
-            self._nodes.drop(node_id)
+            changed = self._nodes.drop(node_id)
         else:
-            self._nodes.put(node_id, member.name, facts.addresses)
-        if contested != self._nodes.contested():
+            changed = self._nodes.put(node_id, member.name, facts.addresses)
+        if changed:
             self._show_problems()
 
     def _problem_changed(self, problem: ProblemChange) -> None:
@@ -273,10 +279,10 @@ class Membership:
         for (code, _), condition in sorted(self._problems.items()):
             details.setdefault(code, []).append(condition.detail)
         zone = self._parts.settings.zone
-        contested = self._nodes.contested()
+        contested = sorted(self._nodes.contested().items())
         if contested:  # says more than what the protocol has found
             details["duplicate-name"] = []
-        for name, ids in contested.items():
+        for name, ids in contested:
             who = " and ".join(f"{node_id} at {self._address_of(node_id)}" for node_id in ids)
             details["duplicate-name"].append(
                 f"{who} are both called {name}; {name}.node.{zone} leads to {ids[0]}"
@@ -296,14 +302,11 @@ class Membership:
             )
         self._parts.conditions.replace(HOST_OWNER, "cluster-", conditions)
 
-    def _shown(self, member: Member) -> Member:
+    def _shown(self, member: Member, conditions: tuple[Condition, ...]) -> Member:
         facts = self._facts.get(member.id, NodeFacts())
         address = member.address
         if not address and member.id == self._cluster.id and self._addresses:
             address = self._addresses[0].partition("/")[0]  # on its own it listens nowhere
-        conditions = tuple(
-            condition for (_, about), condition in self._problems.items() if about == member.id
-        )
         return msgspec.structs.replace(
             member, address=address, tags=facts.tags, conditions=conditions
         )
