@@ -360,13 +360,17 @@ class Gossip:
         that time is its own.
         """
         parts = self._parts
-        late_s = now_s - self._paused_s - parts.timers.next_s()
+        due_s = parts.timers.next_s()
+        late_s = now_s - (due_s + self._paused_s)
         if late_s > parts.settings.stall_s:
             self._paused_s += late_s
             parts.set_wall(parts.wall_ms() / 1000 + late_s)
             parts.health.worse()
             parts.counters["stalls"] += 1
         parts.now_s = max(parts.now_s, now_s - self._paused_s)
+        if late_s >= 0:
+            # At the very time that `next_timer_s` told it is due, however sums are rounded.
+            parts.now_s = max(parts.now_s, due_s)
 
     def _open(self, opened: Opened, messages: list[Message], source: Address) -> None:
         """Look into a packet that is what it claims to be."""
@@ -394,7 +398,7 @@ class Gossip:
                 continue
             if kind is Ping and sender is not None and sender.state != State.ALIVE:
                 accusation = sender.statement()
-                if accusation is not None:
+                if accusation is not None and accusation not in beside:
                     beside.append(accusation)
             self._dispatch(message, sender, source, beside)
 
@@ -411,7 +415,7 @@ class Gossip:
             if sender is not None and sender.id == message.target:
                 self._repair.notice(sender, message.members, message.records)
         elif isinstance(message, Nack):
-            self._prober.nack(message.sequence)
+            self._prober.nack(message.sequence, sender)
         elif isinstance(message, Query):
             known = [s for node in message.ids for s in self._membership.known(node)]
             self._post.send_many(source, known)

@@ -95,9 +95,9 @@ class Member:
         return self.state == State.DEAD or self.unreachable
 
     def present(self, introduction: Introduce) -> None:
-        """Take over what the member says of itself."""
-        self.introduction = introduction
+        """Take over what the member says of itself. Raises `Malformed`; nothing changed then."""
         self.address = address_of(introduction.host, introduction.port)
+        self.introduction = introduction
 
     def statement(self) -> Statement | None:
         """The newest that is said of it; None when that is alive and its proof is not known."""

@@ -9,15 +9,18 @@ from netd.gossip.post import Post
 from netd.gossip.streams import StreamPings
 from netd.gossip.values import Address, NodeId, State
 
+HELPING_MAX = 512  # requests for help under way
+
 
 class _Probe:
-    __slots__ = ("expected", "member", "nacks", "sequence", "succeeded")
+    __slots__ = ("epoch", "helped", "member", "sequence", "silent", "succeeded")
 
     def __init__(self, member: Member) -> None:
         self.member = member
+        self.epoch = member.epoch
         self.sequence = 0
-        self.expected = 0  # nacks, if helpers get no answer
-        self.nacks = 0
+        self.helped = False  # helpers were asked
+        self.silent: set[NodeId] = set()  # helpers of which nothing came so far
         self.succeeded = False
 
 
@@ -44,10 +47,11 @@ class Prober:
         parts = self._parts
         parts.after(parts.settings.probe_interval_s * parts.random.random(), self._next)
 
-    def nack(self, sequence: int) -> None:
+    def nack(self, sequence: int, sender: Member | None) -> None:
+        """A helper works, and the member does not answer it either."""
         probe = self._probe
-        if probe is not None and probe.sequence == sequence:
-            probe.nacks += 1
+        if probe is not None and probe.sequence == sequence and sender is not None:
+            probe.silent.discard(sender.id)
 
     def _next(self) -> None:
         parts = self._parts
@@ -91,7 +95,8 @@ class Prober:
             return
         parts, member = self._parts, probe.member
         helpers = parts.members.pick(parts.random, parts.settings.helpers, but=member.id)
-        probe.expected = len(helpers)
+        probe.helped = bool(helpers)
+        probe.silent = {helper.id for helper in helpers}
         request = PingRequest(probe.sequence, member.id, int(left_s * 1000))
         messages: tuple[Message, ...] = (request,)
         accusation = member.statement()
@@ -113,12 +118,15 @@ class Prober:
         if probe.succeeded:
             parts.health.better()
             return
-        if parts.members.get(probe.member.id) is not probe.member or not probe.member.live:
+        member = probe.member
+        if parts.members.get(member.id) is not member or not member.live:
             return
+        if member.epoch != probe.epoch:
+            return  # it has started anew meanwhile: that run was not asked
         parts.counters["probes_failed"] += 1
         # Helpers that answer nothing at all: rather this node does not hear them.
-        parts.health.worse(probe.expected - probe.nacks if probe.expected else 1)
-        self._membership.accuse(probe.member)
+        parts.health.worse(len(probe.silent) if probe.helped else 1)
+        self._membership.accuse(member)
 
 
 class Answerer:
@@ -129,6 +137,7 @@ class Answerer:
         self._post = post
         self._pings = pings
         self._digests = digests
+        self._helping = 0
 
     def ping(
         self, ping: Ping, sender: Member | None, source: Address, beside: list[Message]
@@ -147,7 +156,7 @@ class Answerer:
         """Ping for another; say so in time when there is no answer."""
         parts = self._parts
         target = parts.members.get(request.target)
-        if target is None or target.id == parts.me.id:
+        if target is None or target.id == parts.me.id or self._helping >= HELPING_MAX:
             self._post.send(source, Nack(request.sequence))
             return
         answered = False
@@ -164,9 +173,14 @@ class Answerer:
             if not answered:
                 self._post.send(source, Nack(request.sequence))
 
+        def end() -> None:
+            self._helping -= 1
+            self._pings.end(sequence)
+
+        self._helping += 1
         sequence = self._pings.new(target, relay)
         self._pings.send(sequence, target)
         wait_s = request.wait_ms / 1000
         parts.after(wait_s * parts.settings.nack_share, say_no)
         parts.after(wait_s / 3, lambda: self._pings.send(sequence, target))
-        parts.after(wait_s, lambda: self._pings.end(sequence))
+        parts.after(wait_s, end)
