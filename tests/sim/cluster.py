@@ -171,6 +171,7 @@ class Cluster:
         return self._bytes(f"scope {number}", 8)
 
     def join_scope(self, node: Node, scope: Scope) -> None:
+        self.watch.scopes.marks.add(scope)  # every record of it begins with its scope
         node.wants.scopes.add(scope)
         node.tell(lambda core, now_s: core.subscribe(scope, now_s))
 

@@ -13,6 +13,7 @@ PACKET_MAX_BYTES = 1_232
 UNLIMITED = 1 << 16
 
 Arrival = tuple[bytes, Address, int]  # what, where from as seen here, number of the sender
+Packet = tuple[int, Address, bytes]  # number of the sender, where to, what
 Respond = Callable[[bytes], None]
 
 
@@ -71,7 +72,7 @@ class Network:
         self.default = Link()
         self.packets = 0
         self.bytes = 0
-        self.tapped: list[tuple[int, Address, bytes]] | None = None  # what is sent, if wanted
+        self.inspect: Callable[[Packet], None] | None = None  # is given all that is sent
         self.longest_bytes = 0  # of the packets since the start
         self.hosts: dict[Address, Host] = {}
         self._links: dict[tuple[int, int], Link] = {}
@@ -88,8 +89,8 @@ class Network:
         source.sent_bytes += size
         self.packets += 1
         self.bytes += size
-        if self.tapped is not None:
-            self.tapped.append((source.number, to, data))
+        if self.inspect is not None:
+            self.inspect((source.number, to, data))
         if size > self.longest_bytes:
             self.longest_bytes = size
         host = self.hosts.get(to)

@@ -26,17 +26,21 @@ from tests.sim.invariants.membership import (
 from tests.sim.invariants.records import (
     HiddenWithOwner,
     Key,
+    Log,
     ScopesAreKept,
     ValidHistory,
+    Watermark,
     WrittenByOwner,
     key_of,
 )
 from tests.sim.invariants.traffic import Bounds
 from tests.sim.network import Network
 from tests.sim.node import Node
+from tests.sim.real import logs_of
 from tests.sim.trace import Trace
 
 OWN_TABLES = ("keyring", "attachment")  # which cores write themselves
+LOG_MAX = 200  # entries of logs that are compared version by version
 SETTLED_S = 10.0  # since the last fault, after which nothing is excused by it
 
 
@@ -59,7 +63,10 @@ class Watch:
         self._lasting = NoLastingMistake(mistake_s)
         self._hidden = HiddenWithOwner()
         self._history = ValidHistory()
-        self._scopes = ScopesAreKept()
+        self.scopes = ScopesAreKept()
+        self._watermark = Watermark()
+        self._too_long: set[Log] = set()
+        self._looked_at: dict[tuple[str, Log], int] = {}
         self._bounds = bounds
         self._trace = trace
         self._network = network
@@ -75,8 +82,15 @@ class Watch:
     # What cores tell
 
     def begins(self, where: str, core: Core) -> None:
-        for check in (self._never_older, self._old_runs, self._history, self.written):
+        for check in (
+            self._never_older,
+            self._old_runs,
+            self._history,
+            self._hidden,
+            self.written,
+        ):
             check.begins(where)
+        self._looked_at = {key: n for key, n in self._looked_at.items() if key[0] != where}
         self.problems = {key: text for key, text in self.problems.items() if key[0] != where}
         node = self._by_label[where]
         holders = self._holders.setdefault(core.id, [])
@@ -99,12 +113,14 @@ class Watch:
             self._member_changed(where, core, event)
         elif isinstance(event, RecordChanged):
             hidden = self._is_hidden(where, core.member(event.owner), event.scope)
-            if event.owner == core.id and event.table in OWN_TABLES:
-                self.written.write(key_of(event), event.value)
+            if event.owner == core.id:
+                if event.table in OWN_TABLES:
+                    self.written.write(key_of(event), event.value)
+                self._own_logs(core)
             self.written.see(where, event, hidden=hidden)
             self._history.told(where, event)
             if event.owner != core.id and event.value is not None:
-                self._scopes.told(where, self._by_label[where].wants.scopes, event.scope)
+                self.scopes.told(where, self._by_label[where].wants.scopes, event.scope)
         elif isinstance(event, ProblemChanged):
             if event.detail:
                 self.problems[where, event.code, event.about] = event.detail
@@ -121,10 +137,8 @@ class Watch:
         return scope != GLOBAL and scope not in both
 
     def serves(self, where: str, core: Core, peer: NodeId, reply: bytes) -> None:
-        """Marks of scopes are in the text of every record: see `Cluster.publish`."""
         for node in self.holders(peer):
-            marks = {s: s for other in self.nodes for s in other.wants.scopes}
-            self._scopes.wire(node.label, node.wants.scopes | node.old_scopes, reply, marks)
+            self.scopes.wire(node.label, node.wants.scopes | node.old_scopes, reply)
 
     def _member_changed(self, where: str, core: Core, event: MemberChanged) -> None:
         member = core.member(event.id)
@@ -186,15 +200,31 @@ class Watch:
                 dead = member.state is State.DEAD
                 well = not dead or self.is_well(node, member, SETTLED_S)
                 self._lasting.see(now_s, node.label, member.id, dead=dead, well=well)
-                if member.hidden:
-                    self._hidden.see(
-                        now_s,
-                        node.label,
-                        member.id,
-                        hidden=True,
-                        visible=visible.get(member.id, 0),
-                        kept=0,
-                    )
+                self._hidden.see(
+                    now_s,
+                    node.label,
+                    member.id,
+                    epoch=member.epoch,
+                    hidden=member.hidden,
+                    visible=visible.get(member.id, 0),
+                )
+            self._logs(node)
+
+    def _own_logs(self, core: Core) -> None:
+        for log, version, size, values in logs_of(core, core.id):
+            if size > LOG_MAX:
+                self._too_long.add(log)
+                self._watermark.forget(log)
+            elif log not in self._too_long:
+                self._watermark.owner(log, version, values)
+
+    def _logs(self, node: Node) -> None:
+        """Compare replicas that have moved since the last look with what their owners had."""
+        for log, version, size, values in logs_of(node.core):
+            here = (node.label, log)
+            if size <= LOG_MAX and self._looked_at.get(here) != version:
+                self._looked_at[here] = version
+                self._watermark.replica(node.label, log, version, values)
 
     def _text(self, event: Event) -> str:
         """An event in a line, with the labels of nodes for their ids."""

@@ -7,6 +7,8 @@ from netd.gossip.values import GLOBAL, NodeId, RecordChanged, Scope
 from tests.sim.invariants import Violation
 
 Key = tuple[NodeId, Scope, str, str]  # owner, scope, table, key
+Log = tuple[NodeId, Scope, int]  # owner, scope, epoch
+Values = Mapping[tuple[str, str], bytes]
 
 
 def key_of(record: RecordChanged) -> Key:
@@ -21,7 +23,7 @@ def _text(key: Key) -> str:
 class WrittenByOwner:
     """(11) Every value anywhere was written by its owner under that key.
 
-    (12) Who has a value has none that is older later on. (13) What was seen to be deleted does
+    Who has a value has none that is older later on, and (13) what was seen to be deleted does
     not come back. Values of one key are all different, so a value tells its place in history.
     """
 
@@ -56,7 +58,7 @@ class WrittenByOwner:
         if place <= self._deleted.get(here, -1):
             raise Violation(13, f"{observer} has {_text(key)} back after its deletion")
         if place < last:
-            raise Violation(12, f"{observer} has an older {_text(key)} after a newer one")
+            raise Violation(11, f"{observer} has an older {_text(key)} after a newer one")
         self._seen[here] = place
 
 
@@ -80,27 +82,79 @@ class Convergence:
         return False
 
 
-class HiddenWithOwner:
-    """(15) Records of an owner that is hidden are invisible; they are visible again within
-    `bound_s` of its return.
+class Watermark:
+    """(12) A replica that has a log up to a version has the effect of all versions up to it: what
+    the owner had at that version, but for what the owner has written again since.
     """
 
-    def __init__(self, bound_s: float = 1.0) -> None:
+    def __init__(self) -> None:
+        self._states: dict[Log, dict[int, Values]] = {}
+        self._written: dict[Log, dict[tuple[str, str], int]] = {}
+
+    def owner(self, log: Log, version: int, state: Values) -> None:
+        """What the owner has; to be told after each of its changes."""
+        states = self._states.setdefault(log, {})
+        before = states[max(states)] if states else {}
+        written = self._written.setdefault(log, {})
+        for key in before.keys() | state.keys():
+            if before.get(key) != state.get(key):
+                written[key] = version
+        states[version] = state
+
+    def forget(self, log: Log) -> None:
+        """Not all of its changes are told any more."""
+        self._states[log] = {}
+
+    def replica(self, observer: str, log: Log, version: int, state: Values) -> None:
+        known = self._states.get(log)
+        if not known:
+            return
+        if version > max(known):
+            raise Violation(12, f"{observer} has version {version} of a log: it never had one")
+        wanted = known.get(version)
+        if wanted is None:
+            return
+        written = self._written[log]
+        for key in wanted.keys() | state.keys():
+            if wanted.get(key) != state.get(key) and written.get(key, 0) <= version:
+                text = f"{observer} at version {version} differs from its owner then in {key}"
+                raise Violation(12, text)
+
+
+class HiddenWithOwner:
+    """(15) Records of an owner that is hidden are invisible; those of the same run are visible
+    again soon after its return: `bound_s` after it was seen hidden last.
+    """
+
+    def __init__(self, bound_s: float = 1.5) -> None:
         self.bound_s = bound_s
-        self._back: dict[tuple[str, NodeId], float] = {}
+        self._seen: dict[tuple[str, NodeId], tuple[int, int]] = {}  # epoch, visible before
+        self._back_s: dict[tuple[str, NodeId], float] = {}
+
+    def begins(self, observer: str) -> None:
+        self._seen = {key: seen for key, seen in self._seen.items() if key[0] != observer}
+        self._back_s = {key: at for key, at in self._back_s.items() if key[0] != observer}
 
     def see(
-        self, now_s: float, observer: str, owner: NodeId, *, hidden: bool, visible: int, kept: int
+        self, now_s: float, observer: str, owner: NodeId, *, epoch: int, hidden: bool, visible: int
     ) -> None:
-        """`visible`: how many are; `kept`: at least so many were there before it was hidden."""
+        """`visible`: how many of its records are."""
         here = (observer, owner)
         if hidden:
-            self._back[here] = now_s
+            self._back_s[here] = now_s
             if visible:
                 raise Violation(15, f"{observer} shows {visible} records of a hidden owner")
-        elif visible < kept and now_s - self._back.get(here, now_s) > self.bound_s:
-            text = f"{observer} shows {visible} of {kept} records, their owner is back"
-            raise Violation(15, text)
+            return
+        before = self._seen.get(here)
+        back_s = self._back_s.get(here)
+        if back_s is not None and before is not None:
+            if before[0] == epoch and before[1] and not visible:
+                if now_s - back_s > self.bound_s:
+                    text = f"{observer} shows none of {before[1]} records, their owner is back"
+                    raise Violation(15, text)
+                return
+            del self._back_s[here]
+        self._seen[here] = epoch, visible
 
 
 class ValidHistory:
@@ -136,17 +190,20 @@ class ValidHistory:
 
 
 class ScopesAreKept:
-    """(17) What belongs to a network never reaches a node that is not in it."""
+    """(17) What belongs to a network never reaches a node that is not in it. `marks` are bytes
+    that are in each record of a scope and nowhere else.
+    """
+
+    def __init__(self) -> None:
+        self.marks: set[Scope] = set()
 
     def told(self, observer: str, scopes: AbstractSet[Scope], scope: Scope) -> None:
-        """`scopes`: those that the observer asked for."""
+        """`scopes`: those that the observer is in."""
         if scope != GLOBAL and scope not in scopes:
             raise Violation(17, f"{observer} has a record of {scope.hex()}: not its network")
 
-    def wire(
-        self, receiver: str, scopes: AbstractSet[Scope], text: bytes, marks: Mapping[Scope, bytes]
-    ) -> None:
-        """`text` is sent to the receiver; `marks` are in each record of a scope."""
-        for scope, mark in marks.items():
-            if scope not in scopes and mark in text:
-                raise Violation(17, f"{receiver} is sent records of {scope.hex()}")
+    def wire(self, receiver: str, scopes: AbstractSet[Scope], text: bytes) -> None:
+        """`text` is sent to the receiver."""
+        for mark in self.marks:
+            if mark in text and mark not in scopes:
+                raise Violation(17, f"{receiver} is sent records of {mark.hex()}")

@@ -8,7 +8,9 @@ from netd.gossip.settings import profile
 from netd.gossip.values import GLOBAL, Scope, State
 from tests.sim import expect
 from tests.sim.cluster import Cluster
+from tests.sim.network import Packet
 from tests.sim.node import Node
+from tests.sim.real import plain_core
 from tests.sim.scenarios.registry import draw, scenario, settled, sized
 
 
@@ -144,7 +146,8 @@ def return_after_gc(seed: int) -> Cluster:
 @scenario
 def scopes(seed: int) -> Cluster:
     """Nodes join and leave networks; records reach their members, and nobody else."""
-    cluster = settled(seed)
+    cluster = settled(seed, factory=plain_core)
+    cluster.network.inspect = partial(stays_in_scope, cluster)
     all_scopes = [cluster.scope(number) for number in range(3)]
     for _ in range(40):
         node = cluster.one()
@@ -168,6 +171,13 @@ def scopes(seed: int) -> Cluster:
         cluster.run(cluster.random.random() * 0.5)
     expect.settled(cluster, within_s=10)
     return cluster
+
+
+def stays_in_scope(cluster: Cluster, packet: Packet) -> None:
+    """Nobody is sent records of a scope that he is not in, or was lately."""
+    _, to, data = packet
+    node = next(node for node in cluster.nodes if node.address == to)
+    cluster.watch.scopes.wire(node.label, node.wants.scopes | node.old_scopes, data)
 
 
 def leave_scope(cluster: Cluster, node: Node, scope: Scope) -> None:

@@ -9,8 +9,8 @@ from netd.gossip.settings import profile
 from netd.gossip.values import GLOBAL, Address
 from tests.sim import expect
 from tests.sim.cluster import Cluster, protocol
-from tests.sim.core import Core
 from tests.sim.invariants.traffic import NoProbeFails, NothingChanges
+from tests.sim.network import Packet
 from tests.sim.node import Node
 from tests.sim.scenarios.registry import scenario, settled
 from tests.sim.world import Action
@@ -142,12 +142,12 @@ def one_ring(cluster: Cluster, *, keys: int) -> None:
 def hostile_packets(seed: int) -> Cluster:
     """What is corrupted, cut short, replayed, or from elsewhere changes nothing and is counted."""
     cluster = settled(seed, 4, 6)
-    tapped: list[tuple[int, Address, bytes]] = []
-    cluster.network.tapped = tapped
+    tapped: list[Packet] = []
+    cluster.network.inspect = tapped.append
     for node in cluster.nodes:
         cluster.publish(node, "facts")
     cluster.run(3)
-    cluster.network.tapped = None
+    cluster.network.inspect = None
     cluster.run(3)
     random = cluster.random
     stranger = Seal(b"s" * 16, 1, cluster.world.cluster_id, Ring.first(b"x" * 32))
