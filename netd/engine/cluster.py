@@ -39,11 +39,10 @@ _GONE: Final[tuple[MemberState, ...]] = ("dead", "left")
 _REMEDIES: Final = {
     "duplicate-name": "give one of them another node.name and restart its netd",
     "cloned-identity": (
-        "on the copy: systemctl stop netd; rm /var/lib/netd/cluster/identity.key; "
-        "systemctl start netd"
+        "on the copy: systemctl stop netd; rm /var/lib/netd/identity.key; systemctl start netd"
     ),
-    "protocol-version": "upgrade the hosts with the older netd",
-    "members-exceeded": "remove hosts with: netctl member leave",
+    "protocol-version": "upgrade netd on the older hosts, then there: systemctl restart netd",
+    "members-exceeded": "take hosts out, on each: netctl member leave",
 }
 
 
