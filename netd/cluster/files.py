@@ -1,11 +1,14 @@
 """Small files of the state folder: replaced whole and durably, read with a bound."""
 
+import logging
 import os
 import stat
 from contextlib import suppress
 from pathlib import Path
 
 from netd.model.errors import Invalid
+
+log = logging.getLogger(__name__)
 
 
 class TooLong(OSError):
@@ -51,7 +54,9 @@ def read(path: Path, max_bytes: int) -> bytes:
 
 
 def read_secret(path: Path, max_bytes: int) -> bytes:
-    """As `read`. Raises `Invalid` also when others than its owner could have read the file."""
+    """As `read`. Raises `Invalid` also when others than its owner may change the file; that
+    they may read it is worth a warning, as files are often made with the shell's `>`.
+    """
     with path.open("rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -61,10 +66,14 @@ def read_secret(path: Path, max_bytes: int) -> bytes:
                 f"{path} belongs to user {status.st_uid}, who could change it: "
                 f"chown {os.geteuid()} {path}"
             )
-        if status.st_mode & 0o077:
-            raise Invalid(
-                f"{path} has mode {stat.S_IMODE(status.st_mode):04o}, so that others could have "
-                f"read the secret in it: chmod 600 {path}, and if they may have, make a new one"
+        if status.st_mode & 0o022:
+            raise Invalid(f"others than its owner may change {path}: chmod 600 {path}")
+        if status.st_mode & 0o044:
+            log.warning(
+                "%s has mode %04o, so others can read the secret in it: chmod 600 %s",
+                path,
+                stat.S_IMODE(status.st_mode),
+                path,
             )
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:

@@ -55,8 +55,6 @@ class ClusterSecret:
             raise Invalid(f"{source} is not base64: {error}; {_HOW_TO_MAKE_ONE}") from None
         if len(secret) != KEY_BYTES:
             raise Invalid(f"{source} has {len(secret)} bytes, not {KEY_BYTES}; {_HOW_TO_MAKE_ONE}")
-        if len(set(secret)) == 1:
-            raise Invalid(f"{source} is one byte repeated, not random; {_HOW_TO_MAKE_ONE}")
         return cls(secret)
 
     def _derive(self, what: bytes, length: int) -> bytes:
@@ -73,7 +71,7 @@ def generate() -> str:
 
 
 def load(path: Path) -> ClusterSecret:
-    """Read a key file. Raises `Invalid` for one that is wrong or readable for others."""
+    """Read a key file. Raises `Invalid` for one that is wrong, or that others may change."""
     try:
         text = files.read_secret(path, FILE_MAX_BYTES)
     except files.TooLong:

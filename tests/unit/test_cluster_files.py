@@ -105,8 +105,8 @@ def test_no_more_is_read_than_a_file_may_have(
         read(tmp_path / "none", 4)
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
-def test_a_secret_that_others_could_have_read_is_refused_with_a_remedy(
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_secret_that_others_may_change_is_refused_with_a_remedy(
     tmp_path: Path, mode: int
 ) -> None:
     path = tmp_path / "f"
@@ -114,6 +114,19 @@ def test_a_secret_that_others_could_have_read_is_refused_with_a_remedy(
     path.chmod(mode)
     with pytest.raises(Invalid, match=f"chmod 600 {path}"):
         files.read_secret(path, 100)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_secret_that_others_can_read_is_read_with_a_warning(
+    tmp_path: Path, mode: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "f"
+    files.replace(path, b"secret")
+    assert files.read_secret(path, 100) == b"secret"
+    assert not caplog.records
+    path.chmod(mode)
+    assert files.read_secret(path, 100) == b"secret"
+    assert f"chmod 600 {path}" in caplog.text
 
 
 def test_a_secret_is_a_regular_file(tmp_path: Path) -> None:

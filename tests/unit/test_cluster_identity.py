@@ -57,9 +57,9 @@ def test_every_part_of_a_key_file_is_a_damaged_one(tmp_path: Path) -> None:
             NodeKey.open(tmp_path)
 
 
-def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+def test_a_key_that_others_may_change_is_refused(tmp_path: Path) -> None:
     NodeKey.open(tmp_path)
-    (tmp_path / "identity.key").chmod(0o644)
+    (tmp_path / "identity.key").chmod(0o622)
     with pytest.raises(Unavailable, match="chmod 600"):
         NodeKey.open(tmp_path)
 

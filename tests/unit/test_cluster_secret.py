@@ -75,7 +75,6 @@ def test_generated_keys_can_be_loaded_and_differ(tmp_path: Path) -> None:
         ("", "has 0 bytes, not 32"),
         (base64.b64encode(bytes(range(31))), "has 31 bytes, not 32"),
         (base64.b64encode(bytes(range(33))), "has 33 bytes, not 32"),
-        (base64.b64encode(bytes(32)), "one byte repeated"),
         ("not base64!", "is not base64"),
         (b"\xff" * 44, "is not base64"),
         ("A" * 5000, "too long"),
@@ -89,9 +88,9 @@ def test_what_is_no_key_is_refused_and_how_to_make_one_is_told(
         secret.load(path)
 
 
-def test_a_key_file_for_other_eyes_or_missing_is_refused(tmp_path: Path) -> None:
+def test_a_key_file_for_other_hands_or_missing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="chmod 600"):
-        secret.load(write(tmp_path / "key", secret.generate(), 0o644))
+        secret.load(write(tmp_path / "key", secret.generate(), 0o622))
     with pytest.raises(Invalid, match="No such file"):
         secret.load(tmp_path / "none")
 
