@@ -66,7 +66,9 @@ class Driver:
         self.carry_out()
 
     async def close(self) -> None:
-        """Stop: nothing is sent or received any more."""
+        """Stop: nothing is sent or received any more. Doing it again does nothing."""
+        if self._closed:
+            return
         self._closed = True
         self._loop.remove_reader(self._udp.socket)
         for handle in (self._timer, self._wall):
