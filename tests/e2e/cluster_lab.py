@@ -122,6 +122,10 @@ class ClusterHost(Machine):
         """The state folder is gone; not to be called while the daemon runs."""
         shutil.rmtree(self.state_dir)
 
+    def start_program(self, *command: str) -> "subprocess.Popen[str]":
+        """Start a program on the host that ends with it."""
+        return self.start(self._stack, *command)
+
     # What it says
 
     def netctl(self, *words: str, code: int = 0, feed: str | None = None) -> str:
