@@ -115,7 +115,10 @@ class Member:
         return MemberRow(self.id, self.epoch, self.incarnation, int(self.state), self.accuser_list)
 
     def new_fingerprint(self) -> int:
-        """Stands for all that members should agree on. Of the dead, accusers do not matter."""
+        """Stands for all that members should agree on. Of the dead, accusers do not matter, of
+        those who left the incarnation.
+        """
         accusers = self.accuser_list if self.state == State.SUSPECT else ()
-        numbers = b"%d,%d,%d," % (self.epoch, self.incarnation, self.state)
+        incarnation = 0 if self.state == State.LEFT else self.incarnation
+        numbers = b"%d,%d,%d," % (self.epoch, incarnation, self.state)
         return fingerprint(self.id, numbers, *accusers)

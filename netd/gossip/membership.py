@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
-from netd.gossip.codec import Malformed
+from netd.gossip.codec import Malformed, address_of
 from netd.gossip.member import Member
 from netd.gossip.messages import (
     Alive,
@@ -68,6 +68,7 @@ class Membership:
         self._problems = problems
         self.suspicions = Suspicions(parts, pings, post, self.confirmed)
         self._queried: dict[NodeId, float] = {}
+        self._forgetting: set[NodeId] = set()  # for whom a timer runs
         self._renewed_s = parts.now_s - RENEW_S
         self._late_s = parts.now_s - _LATE_S
         self._quiet = False
@@ -133,7 +134,9 @@ class Membership:
         """Compare with another's view of a member; return ours if it should be told."""
         parts = self._parts
         if row.id == parts.me.id:
-            if row.epoch == parts.me.epoch and row.state != State.ALIVE:
+            if row.epoch == parts.me.epoch and row.state == State.LEFT and not self.leaving:
+                self.ask_about(row.id, source)  # a copy of this node may have signed that
+            elif row.epoch == parts.me.epoch and row.state != State.ALIVE:
                 self._hear_of_me(Suspect(row.id, row.epoch, row.incarnation, row.accusers))
             mine, theirs = parts.me.incarnation, row.incarnation
             return parts.me if (parts.me.epoch, mine) > (row.epoch, theirs) else None
@@ -210,8 +213,7 @@ class Membership:
                     "cloned-identity",
                     member.id,
                     f"{said.name} and {before.name} run under one identity: "
-                    f"{bytes(said.host).hex()} port {said.port} and {member.address[0]} "
-                    f"port {member.address[1]}",
+                    f"{_place(said)} and {_place(before)}",
                 )
             return False
         restarted = said.epoch > before.epoch
@@ -222,7 +224,11 @@ class Membership:
             parts.members.present(member, said)
         except Malformed:
             return False
+        if before.name != said.name:
+            self._problems.clear("duplicate-name", member.id)
+            self._problems.check_name(before.name)
         if restarted:
+            self._problems.clear("cloned-identity", member.id)
             member.incarnation = said.incarnation
             member.proof = said
             member.heard_s = float("-inf")
@@ -248,6 +254,7 @@ class Membership:
                 f"node {settings.protocol_min} to {settings.protocol_max}: it is ignored",
             )
             return False
+        self._problems.clear("protocol-version", node_id_of(said.public_key))
         return True
 
     def _announce(self, member: Member, before: State | None) -> None:
@@ -260,7 +267,6 @@ class Membership:
                 self._news.put(member.id, statement)
             self._spreading.kick()
         self._changed(member, before)
-        self._problems.check_name(member)
 
     def _hear_alive(self, member: Member, said: Alive) -> bool:
         if said.incarnation <= member.incarnation:
@@ -297,6 +303,7 @@ class Membership:
             # Somebody has seen a newer life sign, and no answer since.
             member.incarnation = said.incarnation
             member.proof = None
+            member.unreachable = False
         elif member.state == State.DEAD:
             return False
         proved = isinstance(said, Dead) and len(accusers) >= self._parts.settings.accusers_min
@@ -320,7 +327,7 @@ class Membership:
             self._parts.members.changed(member)
             self.suspicions.accused(member)
         enough = len(more) >= self._parts.settings.accusers_min
-        if enough and (proved or member.unreachable):
+        if enough and (member.unreachable or (proved and not self.suspicions.hasten_again(member))):
             self._condemn(member)
         elif news:
             self._tell(member)
@@ -400,7 +407,7 @@ class Membership:
         )
         other = same and said.signature != me.introduction.signature
         if (newer or other) and self._parts.checker.introduction(said):
-            self.meet_clone(said.epoch, f"{said.name} at {bytes(said.host).hex()}")
+            self.meet_clone(said.epoch, f"{said.name} at {_place(said)}")
 
     def _hear_of_me(self, said: Alive | Suspect | Dead | Left) -> None:
         parts, me = self._parts, self._parts.me
@@ -422,6 +429,7 @@ class Membership:
         parts.counters["refutations"] += 1
         parts.members.changed(me)
         self._tell(me)
+        self._changed(me, State.ALIVE)
 
     def meet_clone(self, epoch: int, who: str) -> None:
         """Somebody has this node's key: its state folder was copied, or a machine's image.
@@ -466,25 +474,28 @@ class Membership:
         if state != State.SUSPECT:
             self.suspicions.end(member.id)
             member.unreachable = False
-        if state == State.ALIVE:
+        if state in (State.ALIVE, State.LEFT):
             member.accusers = frozenset()
         parts.members.changed(member)
-        if state >= State.DEAD:
-            run = member.epoch
-            parts.after(parts.settings.dead_kept_s, lambda: self._forget(member, run))
+        if state >= State.DEAD and member.id not in self._forgetting:
+            self._forgetting.add(member.id)
+            parts.after(parts.settings.dead_kept_s, lambda: self._forget(member))
 
-    def _forget(self, member: Member, epoch: int) -> None:
+    def _forget(self, member: Member) -> None:
+        """Forget a member that has been gone long enough, or look again later."""
         parts = self._parts
-        if parts.members.get(member.id) is not member or member.epoch != epoch:
-            return
-        if member.state < State.DEAD:
+        if member.live:
+            self._forgetting.discard(member.id)
             return
         remaining_s = member.state_since_s + parts.settings.dead_kept_s - parts.now_s
         if remaining_s > 0:  # it was back in between
+            parts.after(remaining_s, lambda: self._forget(member))
             return
+        self._forgetting.discard(member.id)
         parts.members.forget(member)
         self._news.drop(member.id)
         self._problems.drop(member.id)
+        self._problems.clear("members-exceeded", parts.me.id)
         self._follower.member_forgotten(member)
 
     def _tell(self, member: Member) -> None:
@@ -497,8 +508,7 @@ class Membership:
     def _changed(self, member: Member, before: State | None) -> None:
         self._parts.events.append(MemberChanged(member.id, before, member.state))
         self._follower.member_changed(member)
-        if member.state >= State.DEAD:
-            self._problems.check_name(member)
+        self._problems.check_name(member.name)
 
 
 def _same_run(member: Member, row: MemberRow) -> bool:
@@ -506,7 +516,16 @@ def _same_run(member: Member, row: MemberRow) -> bool:
 
 
 def _rank(epoch: int, state: int, incarnation: int) -> tuple[int, bool, int, int]:
-    return epoch, state == State.LEFT, incarnation, state
+    left = state == State.LEFT
+    return epoch, left, 0 if left else incarnation, state
+
+
+def _place(said: Introduce) -> str:
+    try:
+        host, port = address_of(said.host, said.port)
+    except Malformed:
+        return "an impossible address"
+    return f"{host} port {port}"
 
 
 def _least(accusers: frozenset[NodeId]) -> frozenset[NodeId]:

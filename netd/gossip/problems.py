@@ -1,6 +1,5 @@
 """What is wrong in the cluster and needs a person: told when it begins and when it ends."""
 
-from netd.gossip.member import Member
 from netd.gossip.parts import Parts
 from netd.gossip.values import NodeId, ProblemChanged
 
@@ -27,17 +26,17 @@ class Problems:
             if node == about:
                 self.clear(code, about)
 
-    def check_name(self, member: Member) -> None:
+    def check_name(self, name: str) -> None:
         """Two live members of one name at two addresses: a condition of both.
 
         At one address the later is the earlier one with its disk lost, which dies of itself.
         """
-        holders = [other for other in self._parts.members.named(member.name) if other.live]
+        holders = [other for other in self._parts.members.named(name) if other.live]
         addresses = {other.address for other in holders}
-        for other in self._parts.members.named(member.name):
+        for other in self._parts.members.named(name):
             if other in holders and len(addresses) > 1:
                 places = ", ".join(f"{host} port {port}" for host, port in sorted(addresses))
-                detail = f"{len(addresses)} hosts are called {member.name}: {places}"
+                detail = f"{len(addresses)} hosts are called {name}: {places}"
                 self.set("duplicate-name", other.id, detail)
             else:
                 self.clear("duplicate-name", other.id)

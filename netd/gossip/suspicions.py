@@ -14,15 +14,17 @@ Verdict = Callable[[Member], None]
 
 
 class _Suspicion:
-    """`first` are the accusers it began with; `since_s` is when."""
+    """`first` are the accusers it began with, `since_s` is when; `hastened`: with a death."""
 
-    __slots__ = ("confirming_s", "first", "sequences", "since_s", "timer")
+    __slots__ = ("answered", "confirming_s", "first", "hastened", "sequences", "since_s", "timer")
 
     def __init__(self, since_s: float, first: int) -> None:
         self.since_s = since_s
         self.first = first
         self.timer: Timer | None = None
         self.confirming_s: float | None = None
+        self.answered = False  # by a helper, to the confirmation that runs
+        self.hastened = False
         self.sequences: list[int] = []
 
 
@@ -55,7 +57,18 @@ class Suspicions:
         """Others have ended this suspicion already: go and see."""
         suspicion = self._running.get(member.id)
         if suspicion is not None and suspicion.confirming_s is None:
+            suspicion.hastened = True
             self._confirm(member, suspicion)
+
+    def hasten_again(self, member: Member) -> bool:
+        """The same is said once more; False if this suspicion did not begin with it: the member
+        had its time to answer, here too.
+        """
+        suspicion = self._running.get(member.id)
+        if suspicion is None or not suspicion.hastened:
+            return False
+        self.hasten(member)
+        return True
 
     def end(self, node: NodeId) -> None:
         suspicion = self._running.pop(node, None)
@@ -82,7 +95,12 @@ class Suspicions:
         if suspicion.timer is not None:
             suspicion.timer.cancel()
         suspicion.confirming_s = parts.now_s
-        sequence = self._pings.new(member, lambda: None)
+        suspicion.answered = False
+
+        def answered() -> None:
+            suspicion.answered = True
+
+        sequence = self._pings.new(member, answered)
         suspicion.sequences = [sequence]
         self._pings.send(sequence, member)
         for number in range(1, settings.confirm_pings):
@@ -103,7 +121,7 @@ class Suspicions:
             return
         parts = self._parts
         began_s, suspicion.confirming_s = suspicion.confirming_s, None
-        answered = began_s is not None and member.heard_s >= began_s
+        heard = began_s is not None and member.heard_s >= began_s
         for sequence in suspicion.sequences:
             self._pings.end(sequence)
         suspicion.sequences = []
@@ -113,5 +131,5 @@ class Suspicions:
         suspicion.timer = parts.timers.at(
             parts.now_s + again_s, lambda: self._confirm(member, suspicion)
         )
-        if not answered:
+        if not heard and not suspicion.answered:
             self._failed(member)

@@ -81,6 +81,7 @@ class Puppet:
         self.address = self.identity.address
         self.signer = Signer(self.identity, CLUSTER)
         self.introduction = self.signer.introduction(self.identity, 0, (1, 1))
+        self._ring = ring
         self._seal = Seal(self.id, epoch, CLUSTER, ring)
 
     def alive(self, incarnation: int) -> Alive:
@@ -107,9 +108,11 @@ class Puppet:
     def heard(self, output: Output) -> list[Message]:
         """What of the output is for this puppet."""
         found: list[Message] = []
+        # One that has seen nothing: the same puppet serves several cores of one identity.
+        seal = Seal(self.id, self.epoch, CLUSTER, self._ring)
         for datagram in output.datagrams:
             if datagram.to == self.address:
-                opened = self._seal.open(datagram.data)
+                opened = seal.open(datagram.data)
                 assert isinstance(opened, Opened)
                 found += decode_packet(opened.payload)
         return found
