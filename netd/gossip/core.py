@@ -6,37 +6,13 @@ from netd.gossip.changes import Changes
 from netd.gossip.claims import PREFIX as CLAIMS
 from netd.gossip.claims import Claims, Settled
 from netd.gossip.codec import Malformed, decode_packet, decode_request, encode
+from netd.gossip.inbox import Inbox
 from netd.gossip.joining import Joining
 from netd.gossip.keys import TABLE as KEYRING
 from netd.gossip.keys import Keys, RingNotice
 from netd.gossip.member import Member
 from netd.gossip.membership import Membership
-from netd.gossip.messages import (
-    Ack,
-    Alive,
-    Compare,
-    Dead,
-    Declined,
-    Delta,
-    FetchRing,
-    Head,
-    Introduce,
-    Join,
-    Left,
-    LogRows,
-    MemberRows,
-    Message,
-    Nack,
-    Ping,
-    PingRequest,
-    Query,
-    Reply,
-    RingReply,
-    StreamPing,
-    Suspect,
-    TooDifferent,
-    Want,
-)
+from netd.gossip.messages import Declined
 from netd.gossip.news import News
 from netd.gossip.parts import Parts
 from netd.gossip.pings import Pings
@@ -115,7 +91,6 @@ class Gossip:
         )
         self._streams = StreamPings(parts, self._membership)
         self._prober = Prober(parts, post, self._pings, self._membership, self._streams)
-        self._answerer = Answerer(parts, post, self._pings, self._digests)
         self._replication = Replication(
             parts, post, self._replica, self._view, self._changes, spreading
         )
@@ -133,6 +108,20 @@ class Gossip:
             self._syncing,
             self._keys,
             self._digests,
+        )
+        self._inbox = Inbox(
+            parts,
+            post,
+            self._pings,
+            self._membership,
+            self._prober,
+            Answerer(parts, post, self._pings, self._digests),
+            self._streams,
+            self._replication,
+            self._syncing,
+            self._repair,
+            self._joining,
+            self._keys,
         )
         self._keys.tell()
         self._prober.start()
@@ -166,7 +155,7 @@ class Gossip:
             if opened.epoch > parts.me.epoch:
                 self._membership.meet_clone(opened.epoch, f"{source[0]} port {source[1]}")
             return
-        self._open(opened, messages, source)
+        self._inbox.open(opened, messages, source)
         self._react()
 
     def serve(self, request: bytes, peer: NodeId, now_s: float) -> bytes:
@@ -179,7 +168,7 @@ class Gossip:
             return encode(Declined(f"malformed: {error}"[:200]))
         if self._membership.yielded:
             return encode(Declined("this node is silent: another runs under its identity"))
-        reply = self._answer(asked, peer)
+        reply = self._inbox.serve(asked, peer)
         self._react()
         return encode(reply)
 
@@ -207,6 +196,11 @@ class Gossip:
         for address in addresses:
             self._joining.join(address)
         self._react()
+
+    def try_streams(self, now_s: float) -> None:
+        """Ask some members over streams; a `StreamsTried` comes when all have answered or not."""
+        self._clock(now_s)
+        self._streams.try_some()
 
     def leave(self, now_s: float) -> None:
         """Tell everybody goodbye. To be driven for `leave_s` more, and stopped then."""
@@ -372,87 +366,6 @@ class Gossip:
             # At the very time that `next_timer_s` told it is due, however sums are rounded.
             parts.now_s = max(parts.now_s, due_s)
 
-    def _open(self, opened: Opened, messages: list[Message], source: Address) -> None:
-        """Look into a packet that is what it claims to be."""
-        parts = self._parts
-        sender = parts.members.get(opened.sender)
-        if sender is not None and opened.epoch < sender.epoch:
-            parts.counters["refused_epoch"] += 1
-            self._membership.answer_late_run(opened.sender, source)
-            return
-        if sender is None or opened.epoch > sender.epoch:
-            # A stranger, or a member that has started anew: who is it?
-            if not parts.members.is_forgotten(opened.sender, opened.epoch):
-                self._membership.ask_about(opened.sender, source)
-            sender = None
-        else:
-            self._membership.heard_from(sender)
-        beside: list[Message] = []
-        for message in messages:
-            kind = type(message)
-            if kind in _STATEMENTS:
-                self._membership.hear(message, source)  # type: ignore[arg-type]
-                accused = isinstance(message, Suspect | Dead) and message.id == self.id
-                if accused and isinstance(parts.me.proof, Alive):
-                    beside = [parts.me.proof]  # the answer says the contrary
-                continue
-            if kind is Ping and sender is not None and sender.state != State.ALIVE:
-                accusation = sender.statement()
-                if accusation is not None and accusation not in beside:
-                    beside.append(accusation)
-            self._dispatch(message, sender, source, beside)
-
-    def _dispatch(
-        self, message: Message, sender: Member | None, source: Address, beside: list[Message]
-    ) -> None:
-        kind = type(message)
-        if isinstance(message, Ping):
-            self._answerer.ping(message, sender, source, beside)
-            if sender is not None:
-                self._repair.notice(sender, message.members, message.records)
-        elif isinstance(message, Ack):
-            self._pings.answer(message, sender)
-            if sender is not None and sender.id == message.target:
-                self._repair.notice(sender, message.members, message.records)
-        elif isinstance(message, Nack):
-            self._prober.nack(message.sequence, sender)
-        elif isinstance(message, Query):
-            known = [s for node in message.ids for s in self._membership.known(node)]
-            self._post.send_many(source, known)
-        elif isinstance(message, Delta):
-            self._replication.hear_delta(message, sender)
-        elif sender is None:
-            self._parts.counters["refused_stranger"] += 1
-        elif isinstance(message, PingRequest):
-            self._answerer.help(message, sender, source)
-        elif isinstance(message, Head):
-            if self._replication.hear_head(message):
-                self._syncing.fetch(sender, (message.owner, message.scope))
-        elif isinstance(message, Want):
-            self._replication.answer(message.rows, sender, source)
-        elif isinstance(message, Compare):
-            self._repair.compare(message, sender, source)
-        elif isinstance(message, MemberRows):
-            self._repair.member_rows(message, sender, source)
-        elif isinstance(message, LogRows):
-            self._repair.log_rows(message, sender, source)
-        elif isinstance(message, TooDifferent):
-            self._repair.too_different(sender)
-        else:
-            raise AssertionError(kind)
-
-    def _answer(self, asked: object, peer: NodeId) -> Reply:
-        if isinstance(asked, Join):
-            return self._joining.serve(asked, peer)
-        if isinstance(asked, StreamPing):
-            return self._streams.serve(asked)
-        member = self._parts.members.get(peer)
-        if member is None or not member.live:
-            return Declined("join first")
-        if isinstance(asked, FetchRing):
-            return RingReply(self._keys.row())
-        return self._syncing.serve(asked, member)  # type: ignore[arg-type]
-
     def _digests(self, peer: Member | None) -> tuple[int, int]:
         return self._repair.digests(peer)
 
@@ -483,6 +396,3 @@ class Gossip:
         self._replication.forget(member.id)
         self._view.refresh_owner(member)
         self._sealer.forget(member.id, member.epoch)
-
-
-_STATEMENTS = frozenset({Introduce, Alive, Suspect, Dead, Left})

@@ -128,6 +128,10 @@ class JoinEnded(NamedTuple):
     error: str
 
 
+class StreamsTried(NamedTuple):
+    """What `Gossip.try_streams` has asked for is known: `Member.tcp_ok` has it."""
+
+
 class EpochWanted(NamedTuple):
     """Somebody else runs under this identity: `Gossip.renew` with a durable epoch > `above`."""
 
@@ -151,6 +155,7 @@ Event = (
     | ClaimSettled
     | RingChanged
     | JoinEnded
+    | StreamsTried
     | EpochWanted
     | ProblemChanged
 )
