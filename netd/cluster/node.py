@@ -32,12 +32,14 @@ from netd.gossip.values import (
     RecordChanged,
     RingChanged,
     State,
+    StreamsTried,
 )
 from netd.model.errors import Unavailable
 from netd.tasks import Tasks
 from netd.worker import Worker
 
 JOIN_S: Final = 15.0
+LOOK_S: Final = 4.0
 PEERS_FLUSH_S: Final = 0.5
 REPORT_S: Final = 1.0
 REPORT_MEMBER_S: Final = 0.002  # a report of n members is made after n times this at the earliest
@@ -76,6 +78,7 @@ class Node:
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks()
         self._joins: dict[Address, list[asyncio.Future[str]]] = {}
+        self._looks: list[asyncio.Future[None]] = []
         self._peers_flush: asyncio.TimerHandle | None = None
         self._peers_stored = tuple(peers)
         self._peers_failed = False
@@ -105,6 +108,7 @@ class Node:
             self.join,
             self._others,
         )
+        self.report()
 
     async def start(self) -> None:
         self._show(self.core.id)
@@ -143,6 +147,15 @@ class Node:
                 answers[address] = f"no answer within {JOIN_S:g} s"
                 self._joins[address].remove(future)
         return answers
+
+    async def look(self) -> None:
+        """Find out whether streams reach the others, for the report. Takes `LOOK_S` at most."""
+        tried: asyncio.Future[None] = self._loop.create_future()
+        self._looks.append(tried)
+        self.core.try_streams(self._loop.time())
+        self._driver.carry_out()
+        await asyncio.wait([tried], timeout=LOOK_S)
+        self.report()
 
     async def leave(self, leave_s: float) -> None:
         """Tell the others, and go on for so long that they pass it on. Forgets the peers."""
@@ -206,6 +219,8 @@ class Node:
                     self._outbox.put(views.problem(event))
                 case JoinEnded():
                     self._join_ended(event)
+                case StreamsTried():
+                    self._looked()
                 case RingChanged():
                     self._tasks.start("keyring", self._keep_ring())
                 case EpochWanted():
@@ -238,6 +253,12 @@ class Node:
         for future in self._joins.pop(event.address, ()):
             if not future.done():
                 future.set_result(error)
+
+    def _looked(self) -> None:
+        for tried in self._looks:
+            if not tried.done():
+                tried.set_result(None)
+        self._looks.clear()
 
     def _renew(self, above: int) -> None:
         if not self._renewing:

@@ -49,9 +49,11 @@ class Outbox:
             case _:
                 key = news.id
         with self._lock:
+            if self._closed:
+                return
             self._waiting.pop(key, None)  # so that the order is that of the last words
             self._waiting[key] = news
-            if self._called or self._closed:
+            if self._called:
                 return
             self._called = True
         self._loop.call_soon_threadsafe(self._hand_over)

@@ -15,7 +15,8 @@ from netd.gossip.values import Address
 from netd.model.errors import Unavailable
 
 AGAIN_S: Final = 60.0
-ALONE_AGAIN_S: Final = 1.0  # at first; each time twice as long, up to AGAIN_S
+ALONE_AGAIN_S: Final = 1.0  # at first; each time twice as long ...
+ALONE_AGAIN_MAX_S: Final = 10.0  # ... up to this
 PEERS_AT_ONCE: Final = 8
 ANSWER_KEPT_S: Final = 600.0  # a seed may be reached by another address than its own
 
@@ -52,6 +53,8 @@ class Rejoin:
         random.shuffle(self._peers)  # so that hosts that start together ask different ones
         pause_s = ALONE_AGAIN_S
         while True:
+            if not self._others():
+                self._answered_s.clear()  # whoever has answered once is lost now
             await asyncio.gather(*map(self._join_seed, self._seeds))
             if not self._others():
                 await self._join_peers()
@@ -60,7 +63,7 @@ class Rejoin:
                 await asyncio.sleep(AGAIN_S)
             elif self._seeds or self._peers:
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, AGAIN_S)
+                pause_s = min(2 * pause_s, ALONE_AGAIN_MAX_S)
             else:
                 return
 

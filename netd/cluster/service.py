@@ -9,6 +9,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -207,6 +208,12 @@ class ClusterService:
 
     def watch(self, notify: Notify) -> Callable[[], None]:
         return self._mirror.watch(notify)
+
+    async def look(self) -> None:
+        running = self._running
+        if running is not None and running.started:
+            with suppress(Unavailable):  # it has just stopped taking part
+                await running.run(running.node.look())
 
     def health(self) -> ClusterHealth:
         unanswered = {}
