@@ -12,11 +12,12 @@ TAIL_MAX = 32  # versions of one log on their way; of more only the head is told
 
 
 class _Tail:
-    """Versions of one log, ascending, and how often each was sent."""
+    """Versions of one log in one epoch, ascending, and how often each was sent."""
 
-    __slots__ = ("sent", "versions")
+    __slots__ = ("epoch", "sent", "versions")
 
-    def __init__(self) -> None:
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
         self.versions: list[int] = []
         self.sent: list[int] = []
 
@@ -49,24 +50,37 @@ class Changes:
         """These versions, ascending, were learned and have to go on."""
         if not versions or versions[-1] == 0:
             return  # a log in which nothing was written so far
+        slot = self._replica.get(log_id)
+        if slot is None or slot.head is None:
+            return
         tail = self._tails.get(log_id)
+        if tail is not None and tail.epoch != slot.head.epoch:
+            del self._tails[log_id]
+            tail = None
         if tail is None:
             if len(self._tails) >= self._parts.settings.logs_queued_max:
                 worn = max(self._tails, key=lambda other: self._tails[other].least())
                 del self._tails[worn]
                 self.dropped += 1
-            tail = self._tails[log_id] = _Tail()
+            tail = self._tails[log_id] = _Tail(slot.head.epoch)
         last = tail.versions[-1] if tail.versions else 0
         for version in versions:
             if version > last:
                 tail.versions.append(version)
                 tail.sent.append(0)
+        # Of more than fit only the head is told: which they are does not matter any more.
+        del tail.versions[: -TAIL_MAX - 1], tail.sent[: -TAIL_MAX - 1]
 
     def drop(self, log_id: LogId) -> None:
         self._tails.pop(log_id, None)
 
     def drop_owner(self, owner: NodeId) -> None:
         for log_id in [log_id for log_id in self._tails if log_id[0] == owner]:
+            del self._tails[log_id]
+
+    def _drop_scope(self, scope: Scope) -> None:
+        """Nobody else is in the scope. Whoever comes in asks for all there is."""
+        for log_id in [log_id for log_id in self._tails if log_id[1] == scope]:
             del self._tails[log_id]
 
     def peers(self, fresh_only: bool) -> list[Member]:
@@ -81,7 +95,10 @@ class Changes:
             if scope == GLOBAL:
                 found += parts.members.pick(parts.random, parts.settings.fanout)
             else:
-                found += parts.members.pick_in(scope, parts.random, parts.settings.fanout)
+                some = parts.members.pick_in(scope, parts.random, parts.settings.fanout)
+                if not some:
+                    self._drop_scope(scope)
+                found += some
         return found
 
     def fill(self, peer: Member, room_bytes: int, fresh_only: bool) -> list[bytes]:
@@ -93,9 +110,13 @@ class Changes:
         messages: list[bytes] = []
         for log_id, tail in order:
             owner, scope = log_id
-            if owner == peer.id or (scope != GLOBAL and scope not in peer.scopes):
+            if scope != GLOBAL and scope not in peer.scopes:
                 continue
             if fresh_only and tail.least() >= self._parts.settings.fanout:
+                continue
+            if owner == peer.id:
+                # It has them; where there are few others, all would be waited for in vain.
+                self._count(log_id, tail, tail.versions[-1])
                 continue
             message = self._message(log_id, tail, room_bytes)
             if message is None:
@@ -107,10 +128,10 @@ class Changes:
     def _message(self, log_id: LogId, tail: _Tail, room_bytes: int) -> bytes | None:
         slot = self._replica.get(log_id)
         log = slot.head if slot is not None else None
-        if log is None or log.version < tail.versions[-1]:
+        if log is None or log.epoch != tail.epoch or log.version < tail.versions[-1]:
             self.drop(log_id)  # the log was replaced by one of another epoch
             return None
-        if len(tail.versions) <= TAIL_MAX:
+        if len(tail.versions) <= TAIL_MAX and tail.versions[0] > log.floor:
             delta = log.delta(*log_id, tail.versions[0] - 1, room_bytes, news=True)
             if delta is not None:
                 data = encode(delta)

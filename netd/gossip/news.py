@@ -56,6 +56,11 @@ class _Queue:
                     self._by_sent.append({})
                 self._by_sent[sent + 1][about] = data
                 self._sent[about] = sent + 1
+        # The cluster may have become smaller since, and with it the number of copies.
+        for worn in self._by_sent[copies:]:
+            for about in worn:
+                del self._sent[about]
+            worn.clear()
 
 
 class News:
