@@ -128,6 +128,8 @@ class Replica:
         for log in (slot.following, slot.current) if slot is not None else ():
             if log is None:
                 continue
+            if delta.epoch < newest:
+                return None  # that run is over, though its log is still shown
             if log.epoch == delta.epoch and delta.floor <= max(log.version, log.floor):
                 return log
             newest = max(newest, log.epoch)
