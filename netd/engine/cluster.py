@@ -177,6 +177,10 @@ class Membership:
         found.sort(key=lambda record: (record.node, record.owner, record.scope, record.table))
         return tuple(found)
 
+    async def look(self) -> None:
+        """See how things are now, for `health`."""
+        await self._cluster.look()
+
     def health(self) -> ClusterHealth:
         return self._cluster.health()
 

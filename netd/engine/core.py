@@ -256,6 +256,7 @@ class Engine:
 
     async def doctor(self) -> tuple[Finding, ...]:
         await self._host.look()
+        await self.cluster.look()
         planned = await self._reconciler.plan()
         forwarded = forwarded_families(self._parts.intent.networks.values())
         status = self.status()

@@ -336,6 +336,10 @@ class Cluster(Protocol):
         """
         ...
 
+    async def look(self) -> None:
+        """Ask members, some of many, what `health` is to tell. Takes some seconds at most."""
+        ...
+
     def health(self) -> ClusterHealth: ...
 
     def counters(self) -> dict[str, int]:

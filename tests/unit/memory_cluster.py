@@ -243,6 +243,9 @@ class MemoryCluster:
             notify(problem)
         return lambda: self._watchers.remove(notify)
 
+    async def look(self) -> None:
+        """There is nothing that is not known."""
+
     def health(self) -> ClusterHealth:
         if self.known is not None:
             return self.known
