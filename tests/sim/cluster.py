@@ -1,5 +1,6 @@
 """A cluster, and what can be done to it: the words in which scenarios are written."""
 
+import gc
 import hashlib
 import random
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from tests.sim.core import Factory
 from tests.sim.invariants.traffic import Bounds
 from tests.sim.network import PACKET_MAX_BYTES, Network
 from tests.sim.node import Node
-from tests.sim.real import real_core
+from tests.sim.real import acquaint, real_core
 from tests.sim.signatures import FakeSignatures, Signatures
 from tests.sim.streams import Streams
 from tests.sim.trace import Trace
@@ -122,6 +123,18 @@ class Cluster:
         for node in nodes or self.nodes:
             when_s = self.clock.now_s + self.random.random() * within_s
             self.clock.at(when_s, node.boot, self.seeds(node))
+
+    def start_acquainted(self) -> None:
+        """Boot all as members that know each other: for clusters too large to form here."""
+        for node in self.nodes:
+            node.boot(self.seeds(node))
+        # Millions of objects that stay: looking through them for garbage takes longer than this.
+        gc.disable()
+        acquaint([node.core for node in self.nodes])
+        gc.freeze()
+        gc.enable()
+        for node in self.nodes:
+            node.tell(lambda _core, _now_s: None)
 
     def seeds(self, node: Node) -> list[Address]:
         """Where a node joins: at the first three, and where it knew others."""

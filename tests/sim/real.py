@@ -1,7 +1,7 @@
 """How real cores are made, and what is looked at inside of them."""
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from netd.gossip.core import Gossip
 from netd.gossip.replay import ReplayWindow
@@ -110,6 +110,24 @@ class Plain:
         known = self._senders.get(sender)
         if known is not None and known[0] <= epoch:
             del self._senders[sender]
+
+
+def acquaint(cores: Sequence[Core]) -> None:
+    """Let real cores know each other and each other's records, as if they had met long ago."""
+    real = [core for core in cores if isinstance(core, Gossip)]
+    statements = [core._parts.me.introduction for core in real]
+    deltas = []
+    for core in real:
+        core._replication.begin()
+        for scope, log in core._replica.own.items():
+            delta = log.delta(core.id, scope, 0, 1 << 30, news=False)
+            if delta is not None:
+                deltas.append(delta)
+    for core in real:
+        core._membership.hear_quietly(statements)
+        core._membership.welcomed()
+        for delta in deltas:
+            core._replication.learn(delta, None)
 
 
 def logs_of(core: Core, owner: NodeId | None = None) -> Iterator[tuple[Log, int, int, State]]:

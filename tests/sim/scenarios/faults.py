@@ -53,7 +53,7 @@ def loss_from_the_start(seed: int) -> Cluster:
 @scenario
 def bursts_of_loss(seed: int) -> Cluster:
     """Loss comes in bursts, links go bad independently, packets come twice and out of order."""
-    cluster = settled(seed, 5, 7)
+    cluster = settled(seed, 5, 6)
     for node in cluster.nodes:
         for other in cluster.others(node):
             link = cluster.network.link(node, other)
@@ -77,7 +77,7 @@ def deaf_node(seed: int) -> Cluster:
     if share == 1.0 and cluster.random.random() < 0.5:
         cluster.network.cut(cluster.others(deaf), [deaf])
     cluster.watch.excused.add(deaf.id)
-    cluster.run(60)
+    cluster.run(40)
     assert cluster.watch.false_death.deaths == 0
     cluster.network.heal()
     cluster.watch.excused.clear()
@@ -91,7 +91,7 @@ def mute_node(seed: int) -> Cluster:
     cluster = settled(seed)
     mute = cluster.one()
     cluster.network.cut([mute], cluster.others(mute), tcp=cluster.random.random() < 0.5)
-    cluster.run(60)
+    cluster.run(40)
     cluster.network.heal()
     expect.settled(cluster)
     return cluster
@@ -103,7 +103,7 @@ def slow_nodes(seed: int) -> Cluster:
     cluster = settled(seed, 6, 10, settings="lan")
     for node in cluster.any(len(cluster.nodes) // 4):
         node.slow_down(1.0, timers=cluster.random.random() < 0.5)
-    cluster.run(60)
+    cluster.run(40)
     for node in cluster.nodes:
         node.slow_down(0)
     expect.settled(cluster)
@@ -126,7 +126,7 @@ def stopped_process(seed: int) -> Cluster:
 def stalls(seed: int) -> Cluster:
     """Event loops stand still for a moment here and there: nobody dies."""
     cluster = settled(seed)
-    for _ in range(60):
+    for _ in range(40):
         node = cluster.one()
         if node.is_well:
             cluster.stop(node, cluster.random.random() * 1.0)

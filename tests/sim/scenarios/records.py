@@ -30,7 +30,7 @@ def churn(seed: int) -> Cluster:
     """Records come, change and go while packets are lost and nodes restart."""
     cluster = settled(seed)
     cluster.network.lossy(cluster.random.choice([0.0, 0.1, 0.2]))
-    for _ in range(60):
+    for _ in range(45):
         node = cluster.one()
         write_something(cluster, node, [GLOBAL])
         if cluster.random.random() < 0.05 and len(cluster.running()) > 3:
@@ -53,7 +53,7 @@ def large_join(seed: int) -> Cluster:
     cluster = sized(seed, 4, 6)
     newcomer = cluster.nodes[-1]
     owners = cluster.nodes[:-1]
-    total = 10_000 if seed % 50 == 0 else draw(seed).choice([50, 300, 1000])
+    total = 10_000 if seed % 50 == 0 else draw(seed).choice([50, 50, 200, 1000])
     for number in range(total):
         cluster.publish(
             owners[number % len(owners)], f"k{number}", size=draw(number).randint(0, 99)

@@ -21,7 +21,7 @@ def draw(seed: int) -> random.Random:
     return random.Random(f"{seed} draw")
 
 
-def sized(seed: int, least: int = 5, most: int = 9, **options: Any) -> Cluster:
+def sized(seed: int, least: int = 5, most: int = 7, **options: Any) -> Cluster:
     """A cluster of some nodes, which do not run yet; each has something to publish."""
     cluster = Cluster(seed, draw(seed).randint(least, most), **options)
     for node in cluster.nodes:
@@ -29,7 +29,7 @@ def sized(seed: int, least: int = 5, most: int = 9, **options: Any) -> Cluster:
     return cluster
 
 
-def settled(seed: int, least: int = 5, most: int = 9, **options: Any) -> Cluster:
+def settled(seed: int, least: int = 5, most: int = 7, **options: Any) -> Cluster:
     """A cluster that runs and knows itself."""
     cluster = sized(seed, least, most, **options)
     cluster.start(within_s=1.0)

@@ -13,6 +13,7 @@ from tests.sim.invariants.traffic import NoProbeFails, NothingChanges
 from tests.sim.network import Packet
 from tests.sim.node import Node
 from tests.sim.scenarios.registry import scenario, settled
+from tests.sim.signatures import RealSignatures
 from tests.sim.world import Action
 
 ELSEWHERE: Address = "203.0.113.9", 7946
@@ -251,6 +252,24 @@ def shown(node: Node) -> object:
     ]
     levels = core.levels()
     return members, list(core.records()), core.ring, levels["members"], levels["logs"]
+
+
+@scenario
+def real_signatures(seed: int) -> Cluster:
+    """The same with Ed25519, which the other scenarios do without."""
+    cluster = settled(seed, 3, 4, signatures=RealSignatures())
+    for number in range(10):
+        cluster.publish(cluster.one(), f"k{number % 3}")
+        cluster.run(0.1)
+    victim = cluster.one()
+    cluster.crash(victim)
+    cluster.run(0.5)
+    cluster.restart(victim)
+    expect.settled(cluster, within_s=10)
+    cluster.leave(victim)
+    cluster.run(2)
+    assert not any("refused_signature" in node.core.counters for node in cluster.running())
+    return cluster
 
 
 @scenario
