@@ -10,6 +10,7 @@ from tests.e2e.pages import README, ROOT, Lab, matches, run_page, steps_of
 PAGES = sorted(page for page in ROOT.glob("*.md") if steps_of(page.read_text()))
 
 
+@pytest.mark.timeout(300)  # a page about hosts that fail waits for them to be found dead
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_print_what_the_page_shows(page: Path, stack: ExitStack, tmp_path: Path) -> None:
     wrong = []
