@@ -26,13 +26,14 @@ from netd.gossip.replica import Replica, is_ahead, row_of
 from netd.gossip.replication import Replication, may_show
 from netd.gossip.syncing import Syncing
 from netd.gossip.tree import differing, packed
-from netd.gossip.values import Address
+from netd.gossip.values import Address, NodeId
 
 MEMBERS, RECORDS = 0, 1
 _PERSISTENT = 3  # differences in a row that no recent change explains
 _LEAVES_MAX = 64
 _ROWS_MAX = 1_024
 _PACKET_ROWS_MAX = 64
+_MEMBERS_TOLD_MAX = 96  # in answer to one packet, which makes 20 to 40 packets
 _MEMBER_ROW_BYTES, _LOG_ROW_BYTES = 110, 48  # at the most, encoded
 Row = TypeVar("Row")
 
@@ -156,17 +157,22 @@ class Repair:
 
     def member_rows(self, message: MemberRows, sender: Member, source: Address) -> None:
         """Merge what the other knows better, tell what it does not know."""
-        told: list[Message] = []
+        better: list[NodeId] = []
         named = set()
         for row in message.rows:
             named.add(row.id)
             mine = self._membership.hear_row(row, source)
             if mine is not None:
-                told += self._membership.known(mine.id)
+                better.append(mine.id)
         leaves = frozenset(message.leaves)
-        for member in self._parts.members:
-            if member.id[0] in leaves and member.id not in named:
-                told += self._membership.known(member.id)
+        better += [
+            member.id
+            for member in self._parts.members
+            if member.id[0] in leaves and member.id not in named
+        ]
+        if len(better) > _MEMBERS_TOLD_MAX:
+            better = self._parts.random.sample(better, _MEMBERS_TOLD_MAX)
+        told: list[Message] = [said for node in better for said in self._membership.known(node)]
         self._post.send_many(source, told)
 
     def log_rows(self, message: LogRows, sender: Member, source: Address) -> None:
@@ -189,7 +195,7 @@ class Repair:
         # Rows outside of the named leaves are compared as well.
         lacking += [row for row in message.rows if row.owner[1] not in message.leaves]
         if not self._replication.answer(lacking, sender, source):
-            self._parts.counters["answers_too_large"] += 1
+            self._post.send(source, TooDifferent(RECORDS))
 
     def too_different(self, sender: Member) -> None:
         self._syncing.fetch_all(sender)

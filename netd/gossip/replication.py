@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from netd.gossip.changes import Changes
+from netd.gossip.codec import encode
 from netd.gossip.log import ATTACHMENT, LogId
 from netd.gossip.member import Member
 from netd.gossip.messages import Delta, Head, LogRow, Want
@@ -16,6 +17,7 @@ from netd.gossip.view import View
 _WANT_S = 0.2  # between two requests for one log
 _WANTS_MAX = 4_096
 DELTAS_PER_ANSWER = 16
+_ANSWER_PACKETS_MAX = 16  # more is better fetched over a stream
 
 
 class Replication:
@@ -151,8 +153,11 @@ class Replication:
             self._post.send(sender.address, Want(tuple(rows[index : index + DELTAS_PER_ANSWER])))
 
     def answer(self, rows: Iterable[LogRow], sender: Member, source: Address) -> bool:
-        """Send what is above `rows`; False where it does not fit into packets."""
+        """Send what is above `rows`, or the head of what fits into no packet; False where it is
+        more than should go in packets, and the rest was left out.
+        """
         deltas: list[Delta | Head] = []
+        room_bytes = _ANSWER_PACKETS_MAX * self._post.room_bytes
         complete = True
         for row in rows:
             if not may_show(row.scope, sender):
@@ -161,12 +166,15 @@ class Replication:
             log = slot.head if slot is not None else None
             if log is None or (log.epoch, log.version) <= (row.epoch, row.version):
                 continue
+            if room_bytes <= 0:
+                complete = False
+                break
             start = row.version if row.epoch == log.epoch else 0
             delta = log.delta(row.owner, row.scope, start, self._post.room_bytes, news=False)
             if delta is not None:
                 deltas.append(delta)
+                room_bytes -= len(encode(delta))
             if delta is None or delta.end < log.version:
-                complete = False
                 deltas.append(Head(row.owner, row.scope, log.epoch, log.version))
         self._post.send_many(source, deltas)
         return complete

@@ -33,7 +33,7 @@ Passes = Callable[[Address, Address], bool]
 
 
 def address_of(number: int) -> Address:
-    return f"192.0.2.{number}", 7946
+    return (f"192.0.2.{number}" if number < 256 else f"198.18.{number >> 8}.{number % 256}"), 7946
 
 
 def identity_of(
