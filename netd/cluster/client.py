@@ -2,11 +2,12 @@
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 from collections import Counter
 from typing import Final
 
-from netd.cluster import frames
+from netd.cluster import frames, tls
 from netd.cluster.certificates import Unproven, proven_id
 from netd.gossip.values import Address, NodeId
 
@@ -87,7 +88,7 @@ class StreamClient:
             raise self._failed("refused", body.decode(errors="replace"))
         return body
 
-    async def _connect(self, to: Address, protocol: asyncio.Protocol) -> asyncio.WriteTransport:
+    async def _connect(self, to: Address, protocol: asyncio.Protocol) -> asyncio.Transport:
         host, port = to
         try:
             # A name from another node would have this one ask its DNS server.
@@ -96,25 +97,29 @@ class StreamClient:
             raise self._failed("address", f"{host!r} is not an IP address") from None
         if not 0 < port < 65536:
             raise self._failed("address", f"there is no port {port}")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             async with asyncio.timeout(CONNECT_S):
-                transport, _ = await asyncio.get_running_loop().create_connection(
-                    lambda: protocol,
-                    host,
-                    port,
-                    ssl=self._context,
-                    server_hostname="",
-                    local_addr=self._local(host),
+                connection = await self._reach(family, host, port)
+                return await tls.shake_hands(
+                    connection, protocol, self._context, server=False, timeout_s=CONNECT_S
                 )
         except TimeoutError:
             detail = f"no connection within {CONNECT_S:g} s"
             raise self._failed("connection", detail) from None
-        return transport
 
-    def _local(self, host: str) -> tuple[str, int] | None:
-        if self._source is None or (":" in self._source) != (":" in host):
-            return None
-        return (self._source, 0)
+    async def _reach(self, family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+        connection = socket.socket(
+            family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        )
+        try:
+            if self._source is not None and (":" in self._source) == (":" in host):
+                connection.bind((self._source, 0))
+            await asyncio.get_running_loop().sock_connect(connection, (host, port))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _failed(self, reason: str, detail: str) -> CallFailed:
         self._counters[f"calls_{reason}"] += 1

@@ -1,7 +1,8 @@
 """The TLS server: answers requests of members, and redeems tokens for who is not one yet.
 
 Everything has a deadline, a connection as a whole too; memory is bounded by the number of
-connections and of requests that are being answered at once.
+connections and of requests that are being answered at once. Refusals are counted, not logged:
+anybody could fill the log.
 """
 
 import asyncio
@@ -10,9 +11,10 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
-from netd.cluster import frames
+from netd.cluster import frames, tls
 from netd.cluster.admission import Admission, Place
 from netd.cluster.certificates import Unproven, proven_id
 from netd.gossip.values import NodeId
@@ -25,6 +27,7 @@ REQUEST_S: Final = 10.0  # from its first byte until its reply is sent
 CONNECTION_S: Final = 60.0
 STRANGER_S: Final = 15.0
 ANSWERING_MAX: Final = 16  # at most this many requests and replies are in memory
+_ACCEPTED_AT_ONCE: Final = 16
 _OUT_OF_DESCRIPTORS_S: Final = 0.2  # nothing tells when there is one again
 
 Serve = Callable[[bytes, NodeId], bytes]
@@ -54,30 +57,37 @@ class StreamServer:
         self._serve = serve
         self._redeem = redeem
         self._counters = counters
+        self._loop = asyncio.get_running_loop()
+        self._pause: asyncio.TimerHandle | None = None
         self._answering = asyncio.Semaphore(ANSWERING_MAX)
         self._tasks = Tasks()
         self.admission = Admission(counters)
 
     def start(self) -> None:
-        self._tasks.start("stream server", self._accept())
+        self._loop.add_reader(self._listening, self._accept)
 
     async def close(self) -> None:
         """End all connections and stop listening."""
+        self._loop.remove_reader(self._listening)
+        if self._pause is not None:
+            self._pause.cancel()
         await self._tasks.stop()
         self._listening.close()
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
             try:
-                connection, address = await loop.sock_accept(self._listening)
-            except ConnectionError:
-                continue  # it was reset while it waited
+                connection, address = self._listening.accept()
+            except (BlockingIOError, ConnectionError):
+                return  # there is none, or it was reset while it waited
             except OSError as error:
+                if not self._counters["stream_refused_descriptors"]:
+                    log.warning("no connection can be accepted: %s", error.strerror)
                 self._counters["stream_refused_descriptors"] += 1
-                log.warning("no connection can be accepted: %s", error.strerror)
-                await asyncio.sleep(_OUT_OF_DESCRIPTORS_S)
-                continue
+                self._loop.remove_reader(self._listening)
+                self._pause = self._loop.call_later(_OUT_OF_DESCRIPTORS_S, self.start)
+                return
+            connection.setblocking(False)
             self._admit(connection, address[0])
 
     def _admit(self, connection: socket.socket, host: str) -> None:
@@ -85,46 +95,44 @@ class StreamServer:
         if not self.admission.admits(host):
             connection.close()
             return
-        place = Place(host, connection.close)
-        task = self._tasks.start("stream", self._hold(connection, place))
-        place.evict = task.cancel
-        # Not by a `finally` in it: a task that is cancelled before its first step runs none.
-        task.add_done_callback(lambda _: self._part(connection, place))
+        place = Place(host, partial(tls.shut_down, connection))
         self.admission.enter(place)
+        task = self._tasks.start("stream", self._hold(connection, place))
+        task.add_done_callback(lambda _: self._part(connection, place))
 
     def _part(self, connection: socket.socket, place: Place) -> None:
         self.admission.leave(place)
-        connection.close()
+        if not place.begun:  # cancelled before its first step: nobody else has the socket
+            connection.close()
 
     async def _hold(self, connection: socket.socket, place: Place) -> None:
         """One connection from its handshake to its end."""
+        place.begun = True
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
-        loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(HANDSHAKE_S):
-                transport, _ = await loop.connect_accepted_socket(
-                    lambda: protocol, connection, ssl=self._context
-                )
-        except (OSError, TimeoutError) as error:
-            reason = "deadline" if isinstance(error, TimeoutError) else "handshake"
-            self._counters[f"stream_refused_{reason}"] += 1
+            transport = await tls.shake_hands(
+                connection, protocol, self._context, server=True, timeout_s=HANDSHAKE_S
+            )
+        except OSError as error:
+            late = isinstance(error, ConnectionAbortedError)
+            self._counters[f"stream_refused_{'deadline' if late else 'handshake'}"] += 1
             log.debug("handshake with %s failed: %s", place.host, error)
             return
         try:
             node = self._proven(transport)
             if node is not None and not self.admission.prove(place, node):
                 return
-            writer = asyncio.StreamWriter(transport, protocol, reader, loop)
+            writer = asyncio.StreamWriter(transport, protocol, reader, self._loop)
             async with asyncio.timeout(STRANGER_S if node is None else CONNECTION_S):
                 while True:
                     await self._answer(reader, writer, node)
         except Unproven as error:
             self._counters["stream_refused_certificate"] += 1
-            log.warning("connection of %s refused: %s", place.host, error)
+            log.debug("connection of %s refused: %s", place.host, error)
         except frames.WrongFrame as error:
             self._counters["stream_refused_frame"] += 1
-            log.warning("connection of %s ended: %s", place.host, error)
+            log.debug("connection of %s ended: %s", place.host, error)
         except TimeoutError:
             self._counters["stream_refused_deadline"] += 1
         except (EOFError, OSError):

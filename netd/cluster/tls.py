@@ -3,8 +3,11 @@
 Keys reach OpenSSL, which wants files, through memory: none is ever on a disk for that.
 """
 
+import asyncio
 import os
+import socket
 import ssl
+from contextlib import suppress
 from typing import Final
 
 from netd.cluster.certificates import authority_certificate, node_certificate, pem_of
@@ -43,6 +46,46 @@ def joiner_context() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+async def shake_hands(
+    connection: socket.socket,
+    protocol: asyncio.Protocol,
+    context: ssl.SSLContext,
+    *,
+    server: bool,
+    timeout_s: float,
+) -> asyncio.Transport:
+    """Take over a connected socket, which is closed soon when this fails or is cancelled.
+
+    Raises OSError, ConnectionAbortedError at the deadline. A transport that is cancelled before
+    its first step on the loop is not closed by asyncio (3.11, sslproto.py: UNWRAPPED); with its
+    socket shut down it ends itself.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        if server:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=context, ssl_handshake_timeout=timeout_s
+            )
+        else:
+            transport, _ = await loop.create_connection(
+                lambda: protocol,
+                sock=connection,
+                ssl=context,
+                server_hostname="",
+                ssl_handshake_timeout=timeout_s,
+            )
+    except BaseException:
+        shut_down(connection)
+        raise
+    return transport
+
+
+def shut_down(connection: socket.socket) -> None:
+    """End a connection whoever reads and writes it: all of them are told at their next step."""
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _context(protocol: int) -> ssl.SSLContext:

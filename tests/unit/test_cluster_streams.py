@@ -368,3 +368,78 @@ async def test_a_server_that_accepts_and_says_nothing_is_no_connection(
         member = client_of(new_secret(), new_key())
         with pytest.raises(CallFailed, match=r"no connection within 0\.2 s"):
             await member.call(mute.getsockname(), None, b"", 30)
+
+
+# Handshakes that are given up
+
+
+@pytest.mark.parametrize("is_server", [True, False])
+@pytest.mark.parametrize("steps", range(8))
+async def test_a_handshake_that_is_given_up_at_any_step_leaves_no_socket(
+    is_server: bool, steps: int
+) -> None:
+    secret = new_secret()
+    make = tls.server_context if is_server else tls.client_context
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    protocol = asyncio.StreamReaderProtocol(asyncio.StreamReader())
+    shaking = asyncio.ensure_future(
+        tls.shake_hands(here, protocol, make(secret, new_key()), server=is_server, timeout_s=30)
+    )
+    await asyncio.sleep(0)  # it has begun
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    shaking.cancel()
+    with suppress(asyncio.CancelledError):
+        await shaking
+    async with asyncio.timeout(5):
+        while here.fileno() != -1:
+            await asyncio.sleep(0)
+    there.close()
+
+
+async def test_a_server_that_is_closed_leaves_no_connection() -> None:
+    async with serving() as lab:
+        held = [await raw(lab, tls.client_context(lab.secret, new_key())) for _ in range(3)]
+        begun = socket.create_connection(lab.address)
+        await lab.counted("stream_connections", 4)
+    for reader, writer in held:
+        assert await at_end(reader) == b""
+        end(writer)
+    begun.settimeout(5)
+    with suppress(ConnectionResetError):
+        assert begun.recv(1) == b""
+    begun.close()
+    assert lab.server.admission.strangers == lab.server.admission.members == 0
+
+
+async def test_without_descriptors_connections_wait_until_there_are_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving() as lab:
+        accept = socket.socket.accept
+        failures = 3
+
+        def short(self: socket.socket) -> tuple[socket.socket, object]:
+            nonlocal failures
+            if failures:
+                failures -= 1
+                raise OSError(24, "Too many open files")
+            return accept(self)
+
+        monkeypatch.setattr(socket.socket, "accept", short)
+        monkeypatch.setattr(server, "_OUT_OF_DESCRIPTORS_S", 0.01)
+        assert await lab.client().call(lab.address, None, b"x", 5) == b"re:x"
+        assert lab.counters["stream_refused_descriptors"] == 3
+
+
+async def test_connections_beyond_the_rate_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admission, "BURST_OF_ADDRESS", 5.0)
+    monkeypatch.setattr(admission, "RATE_OF_ADDRESS_PER_S", 0.0)
+    async with serving() as lab:
+        member = lab.client()
+        for _ in range(5):
+            assert await member.call(lab.address, None, b"x", 5) == b"re:x"
+        with pytest.raises(CallFailed):
+            await member.call(lab.address, None, b"x", 5)
+        assert lab.counters["stream_refused_rate"] == 1
