@@ -72,13 +72,21 @@ class Log:
         return reversed(newer)
 
     def delta(
-        self, owner: NodeId, scope: Scope, start: int, room_bytes: int, *, news: bool
+        self,
+        owner: NodeId,
+        scope: Scope,
+        start: int,
+        room_bytes: int,
+        *,
+        news: bool,
+        floor: int = 0,
     ) -> Delta | None:
         """What follows version `start`, as much as fits; None if not even one record does.
 
-        From below the floor there is no way forward but from the beginning.
+        From below the floor there is no way forward but from the beginning, unless whoever is
+        at `start` has begun there already, when the floor was at `floor`.
         """
-        if start < self.floor:
+        if start < self.floor and floor < self.floor:
             start = 0
         room_bytes -= DELTA_BYTES
         entries: list[Entry] = []

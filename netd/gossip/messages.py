@@ -159,12 +159,16 @@ class MemberRow(_Message, frozen=True):
 
 
 class LogRow(_Message, frozen=True):
-    """How far the sender has the log of an owner in a scope. Version 0 of epoch 0: nothing."""
+    """How far the sender has the log of an owner in a scope. Version 0 of epoch 0: nothing.
+
+    It lacks no tombstone up to `floor`, also where its version is below that: it has begun anew.
+    """
 
     owner: Id
     scope: ScopeId
     epoch: Epoch
     version: Version
+    floor: Version = 0
 
 
 Leaves = Annotated[bytes, Meta(max_length=LEAVES)]  # numbers of leaves

@@ -34,7 +34,7 @@ _LEAVES_MAX = 64
 _ROWS_MAX = 1_024
 _PACKET_ROWS_MAX = 64
 _MEMBERS_TOLD_MAX = 96  # in answer to one packet, which makes 20 to 40 packets
-_MEMBER_ROW_BYTES, _LOG_ROW_BYTES = 110, 48  # at the most, encoded
+_MEMBER_ROW_BYTES, _LOG_ROW_BYTES = 110, 57  # at the most, encoded
 Row = TypeVar("Row")
 
 

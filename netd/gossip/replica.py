@@ -216,7 +216,7 @@ def row_of(log_id: LogId, slot: Slot | None) -> LogRow:
     head = slot.head if slot is not None else None
     if head is None:
         return LogRow(*log_id, 0, 0)
-    return LogRow(*log_id, head.epoch, head.version)
+    return LogRow(*log_id, head.epoch, head.version, head.floor)
 
 
 def is_ahead(one: LogRow, other: LogRow) -> bool:

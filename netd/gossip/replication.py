@@ -169,8 +169,10 @@ class Replication:
             if room_bytes <= 0:
                 complete = False
                 break
-            start = row.version if row.epoch == log.epoch else 0
-            delta = log.delta(row.owner, row.scope, start, self._post.room_bytes, news=False)
+            start, floor = (row.version, row.floor) if row.epoch == log.epoch else (0, 0)
+            delta = log.delta(
+                row.owner, row.scope, start, self._post.room_bytes, news=False, floor=floor
+            )
             if delta is not None:
                 deltas.append(delta)
                 room_bytes -= len(encode(delta))

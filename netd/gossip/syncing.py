@@ -85,7 +85,7 @@ class Syncing:
                     key = (delta.owner, delta.scope)
                     before = row_of(key, self._replica.get(key))
                     self._replication.learn(delta, peer)
-                    moved |= is_ahead(row_of(key, self._replica.get(key)), before)
+                    moved |= _goes_on(row_of(key, self._replica.get(key)), before)
             # Without progress another page would be the same one.
             if page.more and moved and peer.live:
                 self._ask(peer, log_id)
@@ -129,11 +129,13 @@ class Syncing:
             slot = self._replica.get((mine.owner, mine.scope))
             assert slot is not None
             assert slot.head is not None
-            start = other.version if other.epoch == mine.epoch else 0
+            start, floor = (other.version, other.floor) if other.epoch == mine.epoch else (0, 0)
             # A record may be as large as a page; it must not stop what follows it.
             least = self._parts.settings.page_max_bytes if not deltas else 0
             room_here = max(room, least * 2)
-            delta = slot.head.delta(mine.owner, mine.scope, start, room_here, news=False)
+            delta = slot.head.delta(
+                mine.owner, mine.scope, start, room_here, news=False, floor=floor
+            )
             if delta is None:
                 more = True
                 break
@@ -160,3 +162,8 @@ class Syncing:
             for log_id, row in theirs.items()
             if may_show(row.scope, self._parts.me) and self._parts.members.get(row.owner)
         )
+
+
+def _goes_on(after: LogRow, before: LogRow) -> bool:
+    """Whether something was learned, a new beginning of the log included."""
+    return (after.epoch, after.floor, after.version) > (before.epoch, before.floor, before.version)
