@@ -55,6 +55,7 @@ class Keys:
         self._view = view
         self.ring = ring
         self._fetching: set[NodeId] = set()
+        self._late: dict[bytes, float] = {}  # removed secrets, and until when they open packets
 
     def tell(self) -> None:
         ring = self.ring
@@ -135,11 +136,22 @@ class Keys:
             return
         self.ring = ring
         # Packets sealed before the others knew are still under way.
-        late = tuple(secret for secret in mine.keys if secret not in ring.keys)
-        self._sealer.use(Ring(keys=ring.keys + late, primary=ring.primary))
-        self._parts.after(GRACE_S, lambda: self._sealer.use(self.ring))
+        for secret in mine.keys:
+            self._late[secret] = self._parts.now_s + GRACE_S
+        self._use()
+        self._parts.after(GRACE_S, self._use)
         self._parts.events.append(RingChanged())
         self.tell()
+
+    def _use(self) -> None:
+        """Seal and open with the ring, and open with what was removed from it just now."""
+        ring, now_s = self.ring, self._parts.now_s
+        self._late = {
+            secret: until_s
+            for secret, until_s in self._late.items()
+            if until_s > now_s and secret not in ring.keys
+        }
+        self._sealer.use(Ring(keys=(*ring.keys, *self._late), primary=ring.primary))
 
     def hear(self, owner: NodeId, value: bytes | None) -> None:
         """A member tells of its ring; fetch it if it is later."""
