@@ -126,7 +126,10 @@ class Membership:
         return Joined(results=results, members=self.members())
 
     async def leave(self) -> None:
+        alone = len(self._cluster.members()) == 1
         await self._cluster.leave()
+        if not alone:
+            self._emit("member.left", self._cluster.members()[0])
 
     def keys(self) -> tuple[ClusterKey, ...]:
         return self._cluster.keys()
@@ -215,6 +218,8 @@ class Membership:
     def _tell(self, member: Member, before: MemberState | None, known: Member | None) -> None:
         """Make events of what is new about a member."""
         own = member.id == self._cluster.id
+        if member.state == "left" and member.id not in {m.id for m in self._cluster.members()}:
+            return  # nobody has left but this host, or a member is forgotten
         joined = before in (None, "left") and member.state == "alive"
         if joined and not own:
             self._emit("member.joined", member)

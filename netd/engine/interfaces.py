@@ -333,6 +333,7 @@ class Cluster(Protocol):
 
         Before it returns, it has called `notify` for all members, visible records and problems
         there are.
+        A member that is not in `members` any more is reported as left.
         """
         ...
 

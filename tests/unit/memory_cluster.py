@@ -174,13 +174,18 @@ class MemoryCluster:
 
     async def leave(self) -> None:
         others = self._others()
+        self.group = [self]
+        for other in others:
+            gone = msgspec.structs.replace(other.seen_by(self), state="left")
+            other._hide_from(self)
+            self.tell(MemberChange(member=gone, before=other.state))
+        before, self.state = self.state, "left"
         for other in others:
             self._hide_from(other)
-            other._hide_from(self)
-            left = msgspec.structs.replace(self.seen_by(other), state="left")
-            other.tell(MemberChange(member=left, before=self.state))
+            other.tell(MemberChange(member=self.seen_by(other), before=before))
+        self.state = before
+        for other in others:
             other.group = others
-        self.group = [self]
 
     def keys(self) -> tuple[ClusterKey, ...]:
         ids = sorted(self.ring, key=lambda key: (key != self.primary, key))

@@ -134,6 +134,10 @@ async def test_leaving_takes_the_names_of_the_others_along(host: Host) -> None:
     assert addresses_of(host, "node-2") == []
     assert addresses_of(host, "node-1") == ["192.0.2.10"]
     assert [member.id for member in host.engine.cluster.members()] == [NODE_ID]
+    left = await host.happened("member.left")
+    assert (left.object, left.name) == (NODE_ID, "node-1")
+    await host.engine.cluster.leave()
+    assert [event.object for event in host.seen if event.type == "member.left"] == [NODE_ID]
     assert other.members()[0].id == other.id
 
 
