@@ -19,7 +19,7 @@ def examine_cluster(
     own, *others = members
     present = [peer for peer in health.peers if peer.state in _ALIVE]
     checks: list[Callable[[], Iterator[Finding]]] = [
-        lambda: _members(health, others),
+        lambda: _members(health, own, others),
         lambda: _ports(present),
         lambda: _clock(own.name, present),
         lambda: _versions(own, health, present),
@@ -29,11 +29,14 @@ def examine_cluster(
     return tuple(finding for check in checks for finding in check())
 
 
-def _members(health: ClusterHealth, others: Sequence[Member]) -> Iterator[Finding]:
+def _members(health: ClusterHealth, own: Member, others: Sequence[Member]) -> Iterator[Finding]:
     check = "cluster-members"
     fine = True
+    alive = {own.name, *(member.name for member in others if member.state == "alive")}
     for member in others:
         who = f"{member.name} at {member.address}"
+        if member.state == "dead" and member.name in alive:
+            continue  # the host was replaced, or had lost its disk
         if member.state == "dead":
             fine = False
             yield Finding(
@@ -69,8 +72,8 @@ def _members(health: ClusterHealth, others: Sequence[Member]) -> Iterator[Findin
             remedy="start netd there, or take it out of cluster.join (cluster.join_token_file)",
         )
     if fine:
-        alive = sum(member.state == "alive" for member in others)
-        shown = f"alive: {alive} and this host, at {health.advertised}"
+        count = sum(member.state == "alive" for member in others)
+        shown = f"alive: {count} and this host, at {health.advertised}"
         yield Finding(
             check=check, level="ok", detail=shown if health.bound else "this host is on its own"
         )

@@ -222,6 +222,14 @@ def test_who_is_gone_is_not_asked_for_clock_version_and_keys() -> None:
     assert {finding.level for finding in found} == {"ok"}
 
 
+@pytest.mark.parametrize("name", ["host-1", "host-2"])
+def test_the_dead_member_that_a_host_was_before_it_was_replaced_is_no_finding(name: str) -> None:
+    before = replace(OTHER, id="3" * 32, name=name, state="dead")
+    found = examine_cluster(HEALTH, (OWN, OTHER, before), STATUS)
+    assert {finding.level for finding in found} == {"ok"}
+    assert found[0].detail == "alive: 1 and this host, at 10.0.0.1:7940"
+
+
 def test_many_hosts_are_counted_not_listed() -> None:
     peers = tuple(replace(PEER, name=f"host-{n}", version="0.9") for n in range(2, 12))
     found = examine_cluster(replace(HEALTH, peers=peers), (OWN, OTHER), STATUS)
