@@ -30,7 +30,6 @@ PREFIX: Final = 15
 POLL_S: Final = 0.05
 DEADLINE_S: Final = 60.0
 
-_STATES: Final = ("left", "dead", "suspect", "alive")
 _TABLE: Final = "lab_cuts"
 _TABLE_TEXT: Final = f"""
 table inet {_TABLE} {{
@@ -164,12 +163,11 @@ class ClusterHost(Machine):
         """Whether the others are all in that state.
 
         At an address there may be an earlier member, of a disk that was lost: what is asked is
-        who is most alive there.
+        who came there last.
         """
         found: dict[str, str] = {}
-        for member in self.client.members():
-            host = member["address"].rpartition(":")[0]
-            found[host] = max(found.get(host, _STATES[0]), member["state"], key=_STATES.index)
+        for member in sorted(self.client.members(), key=lambda member: int(member["epoch"])):
+            found[member["address"].rpartition(":")[0]] = member["state"]
         return all(found.get(other.address) == state for other in others)
 
     def resolves(self, host: "ClusterHost") -> list[str]:
@@ -297,6 +295,8 @@ class Cluster:
                 host.cont()
             else:
                 host.up()
+        if any(len(host.client.members()) == 1 for host in self.hosts):
+            self.join()  # one has left, or never was a member
         self.await_whole()
 
     # Between hosts
