@@ -32,10 +32,10 @@ def examine_cluster(
 def _members(health: ClusterHealth, own: Member, others: Sequence[Member]) -> Iterator[Finding]:
     check = "cluster-members"
     fine = True
-    alive = {own.name, *(member.name for member in others if member.state == "alive")}
+    later = {own.name, *(member.name for member in others if member.state != "dead")}
     for member in others:
         who = f"{member.name} at {member.address}"
-        if member.state == "dead" and member.name in alive:
+        if member.state == "dead" and member.name in later:
             continue  # the host was replaced, or had lost its disk
         if member.state == "dead":
             fine = False

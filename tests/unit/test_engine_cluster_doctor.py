@@ -228,6 +228,9 @@ def test_the_dead_member_that_a_host_was_before_it_was_replaced_is_no_finding(na
     found = examine_cluster(HEALTH, (OWN, OTHER, before), STATUS)
     assert {finding.level for finding in found} == {"ok"}
     assert found[0].detail == "alive: 1 and this host, at 10.0.0.1:7940"
+    left = replace(OTHER, state="left")
+    found = examine_cluster(HEALTH, (OWN, left, before), STATUS)
+    assert {finding.level for finding in found} == {"ok"}
 
 
 def test_many_hosts_are_counted_not_listed() -> None:
