@@ -44,7 +44,7 @@ def _members(health: ClusterHealth, own: Member, others: Sequence[Member]) -> It
                 level="warning",
                 detail=f"{who} is dead since {member.since}",
                 remedy=f"on {member.name}: systemctl start netd. A host that does not come back "
-                "is forgotten after a day",
+                "is forgotten after 30 days",
             )
         elif member.state == "suspect":
             fine = False

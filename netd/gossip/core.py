@@ -24,7 +24,7 @@ from netd.gossip.repair import Repair
 from netd.gossip.replica import Replica
 from netd.gossip.replication import Replication
 from netd.gossip.ring import Ring
-from netd.gossip.sealing import Opened, Seal, Sealer
+from netd.gossip.sealing import SALT_BYTES, Opened, Seal, Sealer
 from netd.gossip.settings import Settings
 from netd.gossip.spreading import Spreading
 from netd.gossip.streams import StreamPings
@@ -77,7 +77,8 @@ class Gossip:
         )
         self._paused_s = 0.0
         self._followed = 0  # events that the core itself has looked at
-        self._sealer = sealer or Seal(identity.id, identity.epoch, cluster_id, ring)
+        salt = random.randrange(1 << 8 * SALT_BYTES).to_bytes(SALT_BYTES, "big")
+        self._sealer = sealer or Seal(identity.id, identity.epoch, cluster_id, ring, salt)
         news = self._news = News(settings.statements_queued_max)
         post = self._post = Post(parts, self._sealer, news)
         self._problems = Problems(parts)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from netd.gossip.codec import encode
-from netd.gossip.messages import Delta, Entry
+from netd.gossip.messages import Delta, Entry, Mark
 from netd.gossip.values import NodeId, Scope
 
 RecordKey = tuple[str, str]  # table, key
@@ -13,29 +13,32 @@ LogId = tuple[NodeId, Scope]
 # A table in the global scope. Its keys are the scopes that the owner is in, in hex; a value is the
 # version that the owner's log in that scope had when it came in, in digits.
 ATTACHMENT: Final = "attachment"
-DELTA_BYTES = 96  # of a delta without entries, at the most
+DELTA_BYTES: Final = 192  # of a delta without entries, at the most
+_NO_MARK: Final = Mark(0, 0, 0, bytes(64))
 
 
 class Log:
     """What is known of the log in one epoch: everything up to `version`, without gaps.
 
     A later value replaces an earlier one, a tombstone takes its place until `floor` passes it.
-    From version `baseline` on the log tells the whole state that its owner began with.
+    `mark` is the latest that the owner has signed of it: it may be ahead of `version`, and its
+    floor of this one's, while the log is fetched in parts.
     """
 
-    __slots__ = ("_order", "baseline", "entries", "epoch", "floor", "version")
+    __slots__ = ("_order", "entries", "epoch", "floor", "mark", "version")
 
-    def __init__(self, epoch: int, baseline: int = 0) -> None:
+    def __init__(self, epoch: int, mark: Mark = _NO_MARK) -> None:
         self.epoch = epoch
         self.version = 0
-        self.baseline = baseline
-        self.floor = 0
+        self.mark = mark
+        self.floor = mark.floor
         self.entries: dict[RecordKey, Entry] = {}
         self._order: dict[int, Entry] = {}  # by version, ascending
 
     @property
     def complete(self) -> bool:
-        return self.version >= max(self.baseline, self.floor)
+        """Whether it tells the whole state that its owner began this run with."""
+        return self.version >= max(self.mark.baseline, self.floor)
 
     def put(self, entry: Entry) -> None:
         """Add a record whose version is above all others; the log's own follows later."""
@@ -103,8 +106,7 @@ class Log:
             owner,
             scope,
             self.epoch,
-            self.baseline,
-            self.floor,
+            self.mark,
             start,
             end,
             news,

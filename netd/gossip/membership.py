@@ -184,7 +184,7 @@ class Membership:
             return False
         if not self._acceptable(said):
             return False
-        if len(parts.members) >= parts.settings.members_max:
+        if len(parts.members) >= parts.settings.members_max and not self._make_room():
             self._problems.set(
                 "members-exceeded",
                 parts.me.id,
@@ -479,18 +479,33 @@ class Membership:
         parts.members.changed(member)
         if state >= State.DEAD and member.id not in self._forgetting:
             self._forgetting.add(member.id)
-            parts.after(parts.settings.dead_kept_s, lambda: self._forget(member))
+            parts.after(parts.settings.left_kept_s, lambda: self._forget_in_time(member))
 
-    def _forget(self, member: Member) -> None:
+    def _forget_in_time(self, member: Member) -> None:
         """Forget a member that has been gone long enough, or look again later."""
-        parts = self._parts
-        if member.live:
+        parts, settings = self._parts, self._parts.settings
+        if member.live or parts.members.get(member.id) is not member:
             self._forgetting.discard(member.id)
             return
-        remaining_s = member.state_since_s + parts.settings.dead_kept_s - parts.now_s
-        if remaining_s > 0:  # it was back in between
-            parts.after(remaining_s, lambda: self._forget(member))
-            return
+        replaced = any(other.live for other in parts.members.named(member.name))
+        away_for_good = member.state == State.LEFT or replaced
+        kept_s = settings.left_kept_s if away_for_good else settings.dead_kept_s
+        remaining_s = member.state_since_s + kept_s - parts.now_s
+        if remaining_s > 0:
+            again_s = min(remaining_s, settings.left_kept_s)
+            parts.after(again_s, lambda: self._forget_in_time(member))
+        else:
+            self._forget(member)
+
+    def _make_room(self) -> bool:
+        """Forget whoever has been gone longest; False if all members are there."""
+        gone = [member for member in self._parts.members if not member.live]
+        if gone:
+            self._forget(min(gone, key=lambda member: (member.state_since_s, member.id)))
+        return bool(gone)
+
+    def _forget(self, member: Member) -> None:
+        parts = self._parts
         self._forgetting.discard(member.id)
         parts.members.forget(member)
         self._news.drop(member.id)

@@ -207,18 +207,28 @@ class Entry(_Message, frozen=True):
     signature: Signature
 
 
+class Mark(_Message, frozen=True):
+    """What the owner has signed of its log of one epoch as a whole, at `version`.
+
+    From version `baseline` on the log is complete; tombstones up to `floor` are dropped.
+    """
+
+    version: Version
+    baseline: Version
+    floor: Version
+    signature: Signature
+
+
 class Delta(_Message, tag=30, frozen=True):
     """All records of a log whose versions are above `start` and not above `end`.
 
-    From version `baseline` on the log of this epoch is complete; tombstones up to `floor` are
-    dropped. `news`: pass it on to others.
+    `end` is the version of `mark`, or of the last entry. `news`: pass it on to others.
     """
 
     owner: Id
     scope: ScopeId
     epoch: Epoch
-    baseline: Version
-    floor: Version
+    mark: Mark
     start: Version
     end: Version
     news: bool

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import msgspec
 
 from netd.gossip.codec import encode, pack_host
-from netd.gossip.messages import Alive, Entry, Introduce, Left
+from netd.gossip.messages import Alive, Entry, Introduce, Left, Mark
 from netd.gossip.values import Identity, NodeId, Scope
 
 Verify = Callable[[bytes, bytes, bytes], bool]  # public key, message, signature
@@ -33,6 +33,11 @@ def _left_text(cluster_id: bytes, node: NodeId, epoch: int, incarnation: int) ->
 def _record_text(cluster_id: bytes, owner: NodeId, scope: Scope, epoch: int, entry: Entry) -> bytes:
     unsigned = msgspec.structs.replace(entry, signature=_UNSIGNED)
     return b"netd record" + cluster_id + owner + scope + b"%d," % epoch + encode(unsigned)
+
+
+def _mark_text(cluster_id: bytes, owner: NodeId, scope: Scope, epoch: int, mark: Mark) -> bytes:
+    numbers = b"%d,%d,%d,%d" % (epoch, mark.version, mark.baseline, mark.floor)
+    return b"netd log" + cluster_id + owner + scope + numbers
 
 
 class Signer:
@@ -78,6 +83,11 @@ class Signer:
         text = _record_text(self._cluster_id, self._id, scope, epoch, unsigned)
         return msgspec.structs.replace(unsigned, signature=self._sign(text))
 
+    def mark(self, scope: Scope, epoch: int, version: int, baseline: int, floor: int) -> Mark:
+        unsigned = Mark(version, baseline, floor, _UNSIGNED)
+        text = _mark_text(self._cluster_id, self._id, scope, epoch, unsigned)
+        return msgspec.structs.replace(unsigned, signature=self._sign(text))
+
 
 class Checker:
     """Checks others' signatures."""
@@ -103,3 +113,7 @@ class Checker:
     ) -> bool:
         text = _record_text(self._cluster_id, owner, scope, epoch, entry)
         return self._verify(public_key, text, entry.signature)
+
+    def mark(self, public_key: bytes, owner: NodeId, scope: Scope, epoch: int, mark: Mark) -> bool:
+        text = _mark_text(self._cluster_id, owner, scope, epoch, mark)
+        return self._verify(public_key, text, mark.signature)

@@ -48,6 +48,7 @@ class Replica:
         log = self.own.get(scope)
         if log is None:
             log = self.own[scope] = Log(self._parts.me.epoch)
+            self._sign(scope, log, 0)
             slot = Slot()
             slot.current = log
             self._slots[self._parts.me.id, scope] = slot
@@ -64,13 +65,24 @@ class Replica:
         entry = self._parts.signer.record(scope, log.epoch, version, table, key, value)
         log.put(entry)
         log.version = version
+        self._sign(scope, log, log.mark.baseline)
         self._count(self._parts.me.id, scope, self._slots[self._parts.me.id, scope])
         return entry
 
     def set_baseline(self, scope: Scope) -> None:
         """What the log has now is the whole state that this run begins with."""
         log = self.own_log(scope)
-        log.baseline = log.version
+        self._sign(scope, log, log.version)
+
+    def drop_tombstones(self, scope: Scope, version: int) -> None:
+        """Forget own tombstones up to a version; a log of a later epoch may have none of them."""
+        log = self.own.get(scope)
+        if log is not None and log.version >= version:
+            log.drop_tombstones(version)
+            self._sign(scope, log, log.mark.baseline)
+
+    def _sign(self, scope: Scope, log: Log, baseline: int) -> None:
+        log.mark = self._parts.signer.mark(scope, log.epoch, log.version, baseline, log.floor)
 
     def renew_own(self) -> None:
         """Write all own records again in the node's new epoch."""
@@ -101,6 +113,8 @@ class Replica:
         entries = [entry for entry in delta.entries if entry.version > target.version]
         if not self._sound(target, delta, entries, owner.public_key):
             return Applied()
+        if (delta.mark.version, delta.mark.floor) > (target.mark.version, target.mark.floor):
+            target.mark = delta.mark
         if slot is None:
             if len(self._slots) >= self._parts.settings.logs_max:
                 self._parts.counters["refused_logs"] += 1
@@ -112,8 +126,8 @@ class Replica:
         for entry in entries:
             target.put(entry)
         target.version = max(target.version, delta.end)
-        if target.version >= delta.floor:
-            target.drop_tombstones(delta.floor)
+        if target.version >= delta.mark.floor:
+            target.drop_tombstones(delta.mark.floor)
         self._count(delta.owner, delta.scope, slot)
         if target is slot.following and target.complete:
             slot.current, slot.following = target, None
@@ -130,19 +144,21 @@ class Replica:
                 continue
             if delta.epoch < newest:
                 return None  # that run is over, though its log is still shown
-            if log.epoch == delta.epoch and delta.floor <= max(log.version, log.floor):
+            if log.epoch == delta.epoch and delta.mark.floor <= max(log.version, log.floor):
                 return log
             newest = max(newest, log.epoch)
         if delta.epoch < newest:
             return None
         # Another epoch, or tombstones that were never seen here are gone: from the beginning.
-        fresh = Log(delta.epoch, delta.baseline)
-        fresh.floor = delta.floor
-        return fresh
+        return Log(delta.epoch, delta.mark)
 
     def _sound(self, target: Log, delta: Delta, entries: list[Entry], public_key: bytes) -> bool:
         """Whether versions ascend within the delta's span and the owner has signed all."""
-        parts = self._parts
+        parts, mark = self._parts, delta.mark
+        at_last = bool(delta.entries) and delta.end == delta.entries[-1].version
+        if delta.end > mark.version or not (at_last or delta.end == mark.version):
+            parts.counters["refused_malformed"] += 1
+            return False
         last = target.version
         for entry in entries:
             if not last < entry.version <= delta.end:
@@ -152,11 +168,13 @@ class Replica:
         if len(target.entries) + len(entries) > parts.settings.records_per_log_max:
             parts.counters["refused_records"] += 1
             return False
-        for entry in entries:
-            checked = parts.checker.record(public_key, delta.owner, delta.scope, delta.epoch, entry)
-            if not checked:
-                parts.counters["refused_signature"] += 1
-                return False
+        log = (public_key, delta.owner, delta.scope, delta.epoch)
+        signed = mark == target.mark and target.version > 0
+        if not (signed or parts.checker.mark(*log, mark)) or not all(
+            parts.checker.record(*log, entry) for entry in entries
+        ):
+            parts.counters["refused_signature"] += 1
+            return False
         return True
 
     def drop(self, log_id: LogId) -> None:

@@ -57,7 +57,8 @@ class Replication:
         if value is None:
             version = entry.version
             parts.after(
-                parts.settings.tombstone_kept_s, lambda: self._drop_tombstones(scope, version)
+                parts.settings.tombstone_kept_s,
+                lambda: self._replica.drop_tombstones(scope, version),
             )
 
     def begin(self) -> None:
@@ -81,12 +82,6 @@ class Replication:
         self._replica.drop_scope(scope)
         self.write(GLOBAL, ATTACHMENT, scope.hex(), None)
         self._changes.drop((self._parts.me.id, scope))
-
-    def _drop_tombstones(self, scope: Scope, version: int) -> None:
-        log = self._replica.own.get(scope)
-        # A log of a later epoch has none of these.
-        if log is not None and log.version >= version:
-            log.drop_tombstones(version)
 
     # Others' records
 

@@ -1,8 +1,9 @@
 """Packets are sealed with AES-256-GCM (RFC 5116) under a key of each sender's own.
 
-The header is authenticated and not encrypted: format, cluster, key, sender, epoch, counter. The
-sender's key is HKDF (RFC 5869) of the cluster's key with the sender's id and epoch, the nonce is
-the counter; an epoch is used by one run of one node only, so no nonce is used twice.
+The header is authenticated and not encrypted: format, cluster, key, sender, epoch, salt, counter.
+The sender's key is HKDF (RFC 5869) of the cluster's key with the sender's id and epoch, the nonce
+is salt and counter; an epoch is used by one run of one node only, so no nonce is used twice. The
+salt, drawn for each run, is for copies of a machine that begin the same epoch.
 """
 
 import struct
@@ -18,10 +19,11 @@ from netd.gossip.ring import Ring, key_id
 from netd.gossip.values import NodeId
 
 FORMAT: Final = 1
-_HEADER: Final = struct.Struct(">B4s4s16sHIQ")
+_HEADER: Final = struct.Struct(">B4s4s16sHI4sQ")
 _TAG_BYTES: Final = 16
 OVERHEAD_BYTES: Final = _HEADER.size + _TAG_BYTES
-_NONCE: Final = struct.Struct(">4xQ")
+_NONCE: Final = struct.Struct(">4sQ")
+SALT_BYTES: Final = 4
 SENDERS_MAX: Final = 16_384  # of which keys and windows are kept
 
 
@@ -61,8 +63,16 @@ class Seal:
 
     overhead_bytes = OVERHEAD_BYTES
 
-    def __init__(self, sender: NodeId, epoch: int, cluster_id: bytes, ring: Ring) -> None:
+    def __init__(
+        self,
+        sender: NodeId,
+        epoch: int,
+        cluster_id: bytes,
+        ring: Ring,
+        salt: bytes = bytes(SALT_BYTES),
+    ) -> None:
         self._sender = sender
+        self._salt = salt
         self._epoch = epoch
         self._cluster_id = cluster_id
         self._counter = 0
@@ -97,17 +107,18 @@ class Seal:
             self._sender,
             epoch >> 32,
             epoch & 0xFFFFFFFF,
+            self._salt,
             counter,
         )
         return header + self._cipher.encrypt(
-            _NONCE.pack(counter), payload, header + self._cluster_id
+            _NONCE.pack(self._salt, counter), payload, header + self._cluster_id
         )
 
     def open(self, packet: bytes) -> Opened | Refused:
         if len(packet) < OVERHEAD_BYTES:
             return Refused("truncated")
         header = packet[: _HEADER.size]
-        form, cluster, key, sender, high, low, counter = _HEADER.unpack(header)
+        form, cluster, key, sender, high, low, salt, counter = _HEADER.unpack(header)
         if form != FORMAT:
             return Refused("format")
         if cluster != self._cluster_id[:4]:
@@ -129,7 +140,7 @@ class Seal:
             cipher = self._derive(key, sender, epoch)
         try:
             payload = cipher.decrypt(
-                _NONCE.pack(counter), packet[_HEADER.size :], header + self._cluster_id
+                _NONCE.pack(salt, counter), packet[_HEADER.size :], header + self._cluster_id
             )
         except InvalidTag:
             return Refused("tag", sender)

@@ -47,7 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     leave_s: float = 1.0
     stall_s: float = 0.25  # a timer this late means that this node was not running
 
-    dead_kept_s: float = 86_400.0
+    dead_kept_s: float = 30 * 86_400.0  # so long a partition may be, and heal by itself
+    left_kept_s: float = 86_400.0
     tombstone_kept_s: float = 3_600.0
     packet_max_bytes: int = 1_232  # IPv6's least MTU less IPv6 and UDP headers (RFC 8200)
     page_max_bytes: int = 64 << 10  # of records in one reply over a stream

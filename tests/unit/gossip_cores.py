@@ -135,9 +135,9 @@ class Puppet:
             for version, key, value in records
         )
         last = entries[-1].version if entries else start
-        return Delta(
-            self.id, scope, run, baseline, floor, start, last if end is None else end, news, entries
-        )
+        until = last if end is None else end
+        mark = self.signer.mark(scope, run, until, baseline, floor)
+        return Delta(self.id, scope, run, mark, start, until, news, entries)
 
 
 def introduced(core: Gossip, *puppets: Puppet, now_s: float = START_S) -> None:

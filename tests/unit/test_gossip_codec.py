@@ -70,13 +70,13 @@ alives = st.builds(messages.Alive, ids, epochs, incarnations, signatures)
 suspects = st.builds(messages.Suspect, ids, epochs, incarnations, accusers)
 deads = st.builds(messages.Dead, ids, epochs, incarnations, accusers)
 lefts = st.builds(messages.Left, ids, epochs, incarnations, signatures)
+marks = st.builds(messages.Mark, versions, versions, versions, signatures)
 deltas = st.builds(
     messages.Delta,
     ids,
     scopes,
     epochs,
-    versions,
-    versions,
+    marks,
     versions,
     versions,
     st.booleans(),

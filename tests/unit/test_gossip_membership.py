@@ -299,7 +299,7 @@ def test_who_comes_and_goes_costs_one_timer() -> None:
         tell(core, TARGET.suspect(number, *ACCUSERS[:2]), TARGET.dead(number, *ACCUSERS[:2]))
         assert target(core).state == State.DEAD
         tell(core, TARGET.alive(number + 1))
-    forgets_s = START_S + LAN.dead_kept_s
+    forgets_s = START_S + LAN.left_kept_s
     assert [at_s for at_s, _, _ in core._parts.timers._heap if at_s == forgets_s] == [forgets_s]
 
 

@@ -2,7 +2,7 @@
 
 from netd.gossip.codec import encode, join_parts
 from netd.gossip.keys import RingConflict
-from netd.gossip.messages import Alive, Delta, Entry, Left
+from netd.gossip.messages import Alive, Delta, Entry, Left, Mark
 from netd.gossip.ring import Ring, key_id
 from netd.gossip.sealing import Seal
 from netd.gossip.settings import profile
@@ -208,11 +208,13 @@ def forged_statements(seed: int) -> Cluster:
         age = member.epoch, member.incarnation + cluster.random.choice([0, 1, 7])
         wrong = cluster.random.randbytes(64)
         entry = Entry(1000, "t", "facts", b"forged", wrong)
+        mark = Mark(1000, 0, 0, wrong)
         forged = [
             Alive(victim.id, *age, wrong),
             Left(victim.id, *age, wrong),
-            Delta(victim.id, GLOBAL, member.epoch, 0, 0, 0, 1000, True, (entry,)),
-            Delta(victim.id, GLOBAL, member.epoch + 1, 0, 0, 0, 1000, True, (entry,)),
+            Delta(victim.id, GLOBAL, member.epoch, mark, 0, 1000, True, (entry,)),
+            Delta(victim.id, GLOBAL, member.epoch + 1, mark, 0, 1000, True, (entry,)),
+            Delta(victim.id, GLOBAL, member.epoch + 1, mark, 0, 1000, True, ()),
         ]
         before = shown(node)
         packet = seal.seal(join_parts(map(encode, forged)))
