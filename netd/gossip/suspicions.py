@@ -61,11 +61,14 @@ class Suspicions:
             self._confirm(member, suspicion)
 
     def hasten_again(self, member: Member) -> bool:
-        """The same is said once more; False if this suspicion did not begin with it: the member
-        had its time to answer, here too.
+        """The same is said once more; False if this suspicion did not begin with it, and has
+        lasted: the member had its time to answer, here too.
         """
         suspicion = self._running.get(member.id)
-        if suspicion is None or not suspicion.hastened:
+        if suspicion is None:
+            return False
+        lasted_s = self._parts.now_s - suspicion.since_s
+        if not suspicion.hastened and lasted_s >= self._parts.settings.confirm_s:
             return False
         self.hasten(member)
         return True

@@ -40,6 +40,7 @@ from tests.unit.gossip_cores import (
 
 LAN = profile("lan")
 ALONE = Settings(members_repair_s=1e9, logs_repair_s=1e9, reconnect_s=1e9)
+CREDULOUS = msgspec.structs.replace(ALONE, confirm_s=0.0)  # believes a death at once
 TARGET = Puppet(2)
 SPEAKER = Puppet(3)
 ACCUSERS = tuple(bytes([number]) * 16 for number in range(0x10, 0x70, 0x10))
@@ -294,7 +295,7 @@ def test_the_forgotten_do_not_come_back_by_hearsay() -> None:
 
 
 def test_who_comes_and_goes_costs_one_timer() -> None:
-    core = scene(TARGET, SPEAKER)
+    core = scene(TARGET, SPEAKER, settings=CREDULOUS)
     for number in range(0, 400, 2):
         tell(core, TARGET.suspect(number, *ACCUSERS[:2]), TARGET.dead(number, *ACCUSERS[:2]))
         assert target(core).state == State.DEAD
@@ -311,7 +312,7 @@ def _problems(core: Gossip) -> set[tuple[str, NodeId]]:
 
 
 def test_two_hosts_of_one_name_are_a_problem_of_both_until_one_goes() -> None:
-    core = scene(Puppet(4, name="same"), SPEAKER)
+    core = scene(Puppet(4, name="same"), SPEAKER, settings=CREDULOUS)
     one, other = Puppet(4, name="same"), Puppet(5, name="same")
     tell(core, other.introduction)
     both = {("duplicate-name", one.id), ("duplicate-name", other.id)}

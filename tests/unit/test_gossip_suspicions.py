@@ -200,7 +200,18 @@ def test_a_new_incarnation_is_a_new_suspicion_with_its_full_time() -> None:
 def test_a_death_of_one_who_is_suspected_here_is_believed() -> None:
     scene = Scene()
     scene.tell(TARGET.suspect(0, ACCUSERS[0]))
+    scene.run(LAN.confirm_s)
     scene.tell(TARGET.dead(0, *ACCUSERS[:2]))
+    assert scene.state == State.DEAD
+
+
+def test_a_death_that_comes_close_behind_its_suspicion_is_confirmed_first() -> None:
+    scene = Scene()
+    scene.tell(TARGET.suspect(0, ACCUSERS[0]))
+    scene.run(LAN.confirm_s / 2)
+    scene.tell(TARGET.dead(0, *ACCUSERS[:2]))
+    assert scene.state == State.SUSPECT
+    scene.run(LAN.confirm_s)
     assert scene.state == State.DEAD
 
 
