@@ -270,7 +270,7 @@ def test_logs_and_records_are_bounded() -> None:
 
 
 def test_an_owner_that_is_gone_is_hidden_and_back_at_once() -> None:
-    core = scene()
+    core = scene(confirm_s=0)  # a death is believed at once
     tell(core, OWNER.delta((1, "a", b"1")))
     accusers = (bytes(16), OTHER.id)
     OTHER.say(core, OWNER.suspect(0, *accusers), OWNER.dead(0, *accusers), now_s=START_S)

@@ -71,12 +71,12 @@ def test_an_address_that_others_reach_needs_a_key(
     assert run_with(["--join", "192.0.2.2"], monkeypatch, tmp_path) == main.CONFIG_IS_WRONG
 
 
-def test_a_key_file_that_others_can_read_is_a_wrong_configuration(
+def test_a_key_file_that_others_may_change_is_a_wrong_configuration(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     key = tmp_path / "key"
     key.write_text("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n")
-    key.chmod(0o644)
+    key.chmod(0o622)
     assert run_with(["--cluster-key", str(key)], monkeypatch, tmp_path) == main.CONFIG_IS_WRONG
     assert f"chmod 600 {key}" in capsys.readouterr().err
 
