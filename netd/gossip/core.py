@@ -91,7 +91,9 @@ class Gossip:
             parts, post, self._pings, news, spreading, self._problems, self
         )
         self._streams = StreamPings(parts, self._membership)
-        self._prober = Prober(parts, post, self._pings, self._membership, self._streams)
+        self._prober = Prober(
+            parts, post, self._pings, self._membership, self._streams, self._exchange
+        )
         self._replication = Replication(
             parts, post, self._replica, self._view, self._changes, spreading
         )
@@ -366,6 +368,9 @@ class Gossip:
         if late_s >= 0:
             # At the very time that `next_timer_s` told it is due, however sums are rounded.
             parts.now_s = max(parts.now_s, due_s)
+
+    def _exchange(self, member: Member) -> None:
+        self._joining.exchange(member)
 
     def _digests(self, peer: Member | None) -> tuple[int, int]:
         return self._repair.digests(peer)

@@ -51,6 +51,7 @@ class Joining:
         self._keys = keys
         self._digests = digests
         self._unsealed_s = parts.now_s - _UNSEALED_S
+        self._exchanged_s = parts.now_s - parts.settings.members_repair_s
         self._reconnecting: set[NodeId] = set()
 
     def start(self) -> None:
@@ -76,6 +77,16 @@ class Joining:
             return
         self._unsealed_s = parts.now_s
         self._call_lost(member)
+
+    def exchange(self, member: Member) -> None:
+        """Have by a stream what others have by packets, which do not reach this member: who is
+        there, and the records. Rarely, as it is all that the member knows.
+        """
+        parts = self._parts
+        if parts.now_s - self._exchanged_s >= parts.settings.members_repair_s:
+            self._exchanged_s = parts.now_s
+            parts.counters["exchanges"] += 1
+            self._call_lost(member)
 
     def _reconnect(self) -> None:
         """Try one member that was lost. All members together try each about once an interval."""

@@ -1,5 +1,7 @@
 """The failure detector: one member after another is asked whether it lives (SWIM, DSN 2002)."""
 
+from collections.abc import Callable
+
 from netd.gossip.member import Member
 from netd.gossip.membership import Membership
 from netd.gossip.messages import Ack, Message, Nack, Ping, PingRequest
@@ -32,13 +34,21 @@ class Prober:
     """
 
     def __init__(
-        self, parts: Parts, post: Post, pings: Pings, membership: Membership, streams: StreamPings
+        self,
+        parts: Parts,
+        post: Post,
+        pings: Pings,
+        membership: Membership,
+        streams: StreamPings,
+        apart: Callable[[Member], None],
     ) -> None:
+        """`apart` is called with members that only streams reach."""
         self._parts = parts
         self._post = post
         self._pings = pings
         self._membership = membership
         self._streams = streams
+        self._apart = apart
         self._order: list[NodeId] = []
         self._probe: _Probe | None = None
 
@@ -108,6 +118,8 @@ class Prober:
         def answered() -> None:
             if not probe.succeeded:
                 probe.succeeded = True
+                if member.udp_ok is False:  # the last time too: that is not loss
+                    self._apart(member)
                 member.udp_ok = False  # the stream had an answer, packets had not
 
         self._streams.ping(member, answered, left_s)

@@ -29,6 +29,7 @@ from netd.gossip.tree import differing, packed
 from netd.gossip.values import Address, NodeId
 
 MEMBERS, RECORDS = 0, 1
+_VAIN_MAX = 8  # comparisons in a row, with whomever, that have not led to equality with anybody
 _PERSISTENT = 3  # differences in a row that no recent change explains
 _LEAVES_MAX = 64
 _ROWS_MAX = 1_024
@@ -60,6 +61,7 @@ class Repair:
         self._interval_s = (settings.members_repair_s, settings.logs_repair_s)
         self._compared_s = [parts.now_s, parts.now_s - settings.logs_repair_s]
         self._differences = [0, 0]
+        self._in_vain = [0, 0]
         self._members_root = parts.members.tree.root
         self._members_since_s = parts.now_s
 
@@ -85,6 +87,7 @@ class Repair:
         parts = self._parts
         if not differs:
             self._differences[tree] = 0
+            self._in_vain[tree] = 0
             return
         self._differences[tree] += 1
         settled = parts.now_s - changed_s >= parts.settings.settle_s
@@ -94,6 +97,11 @@ class Repair:
             return
         self._compared_s[tree] = parts.now_s
         parts.counters["comparisons"] += 1
+        self._in_vain[tree] += 1
+        if tree == RECORDS and self._in_vain[tree] % _VAIN_MAX == 0:
+            # Small packets get through, the large ones that would bring the rest do not.
+            self._syncing.fetch_all(peer)
+            return
         self._post.send(peer.address, Compare(tree, self._leaves(tree, peer)))
 
     def _leaves(self, tree: int, peer: Member) -> bytes:
