@@ -89,7 +89,9 @@ class Suspicions:
         lasts_s = self._parts.settings.suspicion_s(
             self._parts.members.live_count, max(0, confirmed)
         )
-        at_s = max(self._parts.now_s, suspicion.since_s + lasts_s)
+        # The confirmation is the last part of it, so that it costs no time.
+        asks_s = suspicion.since_s + lasts_s - self._parts.settings.confirm_s
+        at_s = max(self._parts.now_s, asks_s)
         suspicion.timer = self._parts.timers.at(at_s, lambda: self._confirm(member, suspicion))
 
     def _confirm(self, member: Member, suspicion: _Suspicion) -> None:
