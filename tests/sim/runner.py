@@ -1,11 +1,12 @@
 """Runs scenarios for many seeds, on all processors."""
 
 import os
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import connection, get_context, parent_process
 from typing import NamedTuple
 
 from tests.sim.cluster import Cluster
@@ -45,8 +46,22 @@ def seeds_wanted() -> int:
 
 
 def pool() -> ProcessPoolExecutor:
-    """Processes to run scenarios in, one for each processor."""
-    return ProcessPoolExecutor(max_workers=os.cpu_count(), mp_context=get_context("spawn"))
+    """Processes to run scenarios in, one for each processor; they end with this one."""
+    return ProcessPoolExecutor(
+        max_workers=os.cpu_count(), mp_context=get_context("spawn"), initializer=_end_with_parent
+    )
+
+
+def _end_with_parent() -> None:
+    """A worker waits for work for ever; whoever killed its parent does not know of it."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run_chunk(name: str, seeds: Sequence[int]) -> list[Outcome]:
