@@ -2,6 +2,7 @@
 
 import os
 import platform
+import time
 from pathlib import Path
 
 
@@ -26,3 +27,18 @@ def percentile(values: list[float], share: float) -> float:
     """The value below which `share` of the values are."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
+
+
+def busy_share(seconds: float) -> float:
+    """The share of all processors that is used, as seen for so long."""
+    idle_s, all_s = _times()
+    time.sleep(seconds)
+    more_idle_s, more_all_s = _times()
+    return 1 - (more_idle_s - idle_s) / (more_all_s - all_s)
+
+
+def _times() -> tuple[float, float]:
+    """Idle time and all time, of all processors: the first line of /proc/stat (proc(5))."""
+    with Path("/proc/stat").open() as file:
+        times = [int(word) for word in file.readline().split()[1:9]]
+    return times[3] + times[4], sum(times)
