@@ -51,7 +51,9 @@ class Sizes(NamedTuple):
     changing: int = 25
     kills: int = 10
     real_changes: int = 200
+    calm_s: float = 5.0
     quiet_s: float = 60.0
+    profiles: tuple[Profile, ...] = ("fast", "lan")  # of real nodes
     large: int = 1000
     largest: int = 5000
     seeds: int = 5
@@ -59,6 +61,7 @@ class Sizes(NamedTuple):
     hours: float = 1000.0
     partition_s: float = 3600.0
     flood: tuple[int, ...] = (25_000, 50_000)
+    flood_s: float = 20.0
 
 
 QUICK: Final = Sizes(
@@ -66,14 +69,17 @@ QUICK: Final = Sizes(
     changing=8,
     kills=1,
     real_changes=5,
+    calm_s=0.5,
     quiet_s=2.0,
+    profiles=("fast",),
     large=50,
     largest=100,
     seeds=1,
-    changes=5,
-    hours=1.0,
-    partition_s=60.0,
+    changes=10,
+    hours=6.0,
+    partition_s=300.0,
     flood=(5_000,),
+    flood_s=2.0,
 )
 
 Rows = Iterator[Row]
@@ -83,37 +89,39 @@ Rows = Iterator[Row]
 
 
 def crash_real(sizes: Sizes, folder: Path) -> Rows:
-    """Crashes, and what a quiet node sends, since the nodes are there."""
-    reached: dict[Profile, list[float]] = {}
+    """Crashes; and what a quiet node sends, since the nodes are there."""
+    took_s: dict[str, list[float]] = {}
     quiet: dict[str, float] = {}
-    profiles: tuple[Profile, ...] = ("fast", "lan")
-    for profile in profiles:
+
+    def measure(name: str, fleet: Fleet) -> None:
+        quiet[name] = fleet.quiet_bytes(sizes.quiet_s, sizes.calm_s)
+        took_s[name] = fleet.crashes(sizes.kills, sizes.calm_s)
+
+    for profile in sizes.profiles:
         with ExitStack() as stack:
-            fleet: Fleet = NetdFleet(stack, folder, sizes.fleet, profile)
-            quiet[profile] = fleet.quiet_bytes(sizes.quiet_s)
-            reached[profile] = fleet.crashes(sizes.kills)
-    theirs: list[float] = []
+            measure(profile, NetdFleet(stack, folder, sizes.fleet, profile))
     if gossip_serf.version() is not None:
         with ExitStack() as stack:
-            fleet = SerfFleet(stack, sizes.fleet)
-            quiet["serf"] = fleet.quiet_bytes(sizes.quiet_s)
-            theirs = fleet.crashes(sizes.kills)
-    for profile, limit_s in (("fast", 5.0), ("lan", _median(theirs) if theirs else None)):
+            measure("serf", SerfFleet(stack, sizes.fleet))
+    theirs = took_s.get("serf")
+    for profile in sizes.profiles:
+        ours = took_s[profile]
+        limit_s = 5.0 if profile == "fast" else _median(theirs) if theirs else None
         yield Row(
             f"crash known to all, {sizes.fleet} real nodes, `{profile}`: median / slowest of "
-            f"{sizes.kills}",
-            f"≤ {limit_s:.3g} s" if profile == "fast" else "≤ serf's",
-            _middle_and_most(reached[profile]),
-            None if limit_s is None else _median(reached[profile]) <= limit_s,
-            _middle_and_most(theirs) + " (`lan`)" if theirs else "",
+            f"{len(ours)}",
+            "≤ 5 s" if profile == "fast" else "≤ serf's",
+            _middle_and_most(ours),
+            None if limit_s is None else _median(ours) <= limit_s,
+            f"{_middle_and_most(theirs)} (`lan`)" if theirs else "",
         )
-    for profile in profiles:
+    for profile in sizes.profiles:
         yield Row(
             f"quiet traffic of one of {sizes.fleet} real nodes, headers included, `{profile}`",
             "≤ 0.6 kB/s",
             _kilobytes(quiet[profile]),
             quiet[profile] <= 600,
-            _kilobytes(quiet["serf"]) + " (`lan`)" if "serf" in quiet else "",
+            f"{_kilobytes(quiet['serf'])} (`lan`)" if "serf" in quiet else "",
         )
 
 
@@ -137,9 +145,13 @@ def change_real(sizes: Sizes, folder: Path) -> Rows:
 def packets(sizes: Sizes, folder: Path) -> Rows:
     with ExitStack() as stack:
         lab = FloodLab(stack, folder)
-        yield Row("API call of one daemon, no flood, p50 / p99 / slowest", "", _calls(lab.idle(5)))
+        yield Row(
+            "API call of one daemon, no flood, p50 / p99 / slowest",
+            "",
+            _calls(lab.idle(sizes.flood_s / 2)),
+        )
         for offered in sizes.flood:
-            flooded = lab.flood(offered)
+            flooded = lab.flood(offered, sizes.flood_s)
             first = offered == sizes.flood[0]
             yield Row(
                 f"packets handled by one daemon, {offered:,}/s offered",
@@ -174,7 +186,7 @@ def crash(sizes: Sizes, _: Path) -> Rows:
 
 
 def deaths(sizes: Sizes, _: Path) -> Rows:
-    """In runs of a third of an hour, and of a tenth of a tenth where little is asked for."""
+    """In runs of about 33 node-hours."""
     node_hours = sizes.hours / len(TROUBLES)
     runs = max(2, round(node_hours / 33))
     hours = node_hours / runs / 100

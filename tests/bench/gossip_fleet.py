@@ -17,7 +17,7 @@ DEAD: Final = "dead"
 START_S: Final = 120.0
 CRASH_S: Final = 120.0
 CHANGE_S: Final = 30.0
-CALM_S: Final = 5.0
+CALM_S: Final = 5.0  # after which a fleet is at rest
 
 
 class Sightings:
@@ -96,12 +96,12 @@ class Fleet(ABC):
 
         self.sightings.wait(is_so, START_S, f"{len(self.names)} nodes know each other")
 
-    def crashes(self, count: int) -> list[float]:
+    def crashes(self, count: int, calm_s: float = CALM_S) -> list[float]:
         """Seconds from each crash until it is known to all others."""
         took_s = []
         for number in range(count):
             victim = self.victims[number % len(self.victims)]
-            time.sleep(CALM_S + random.random() * 2)
+            time.sleep(calm_s + random.random() * 2)
             began_s = time.monotonic()
             self.kill(victim)
             self.names.remove(victim)
@@ -136,9 +136,9 @@ class Fleet(ABC):
     def _all_have(self, value: str) -> bool:
         return len(self.sightings.value(value)) == len(self.names)
 
-    def quiet_bytes(self, seconds: float) -> float:
+    def quiet_bytes(self, seconds: float, calm_s: float = CALM_S) -> float:
         """What one node sends in a second while nothing happens, with headers of IP and above."""
-        time.sleep(CALM_S)
+        time.sleep(calm_s)
         before, began_s = self._sent(), time.monotonic()
         time.sleep(seconds)
         sent, ended_s = self._sent(), time.monotonic()

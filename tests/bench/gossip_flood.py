@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from netd.cluster.secret import generate, load
-from tests.bench.gossip_flooder import FLOOD_S, READY
+from tests.bench.gossip_flooder import READY
 from tests.bench.gossip_process import Orders
 from tests.e2e.lab import Host
 
@@ -60,16 +60,16 @@ class FloodLab:
         """Times of API calls without a flood."""
         return self._call_until(time.monotonic() + seconds)
 
-    def flood(self, per_s: int) -> Flooded:
+    def flood(self, per_s: int, seconds: float) -> Flooded:
         """Offer so many packets a second."""
         before, began_s = self._handled(), time.monotonic()
         assert self._flooder.stdin is not None
-        self._flooder.stdin.write(f"{per_s}\n")
+        self._flooder.stdin.write(f"{per_s} {seconds}\n")
         self._flooder.stdin.flush()
-        calls_s = self._call_until(began_s + FLOOD_S - 0.5)
+        calls_s = self._call_until(began_s + seconds - 0.5)
         took_s = time.monotonic() - began_s
         handled = (self._handled() - before) / took_s
-        return Flooded(int(self._read()) / FLOOD_S, handled, calls_s)
+        return Flooded(int(self._read()) / seconds, handled, calls_s)
 
     def _call_until(self, end_s: float) -> list[float]:
         times_s = []

@@ -1,7 +1,7 @@
 """Members that send one daemon more packets than members ever would: pings, sealed as theirs.
 
-Started by `gossip_flood.py`. Each line of the input is a number of packets a second; it is sent
-for `FLOOD_S`, then a line tells how many were sent. Ends with the input.
+Started by `gossip_flood.py`. Each line of the input is a number of packets a second and for how
+many seconds; then a line tells how many were sent. Ends with the input.
 """
 
 import asyncio
@@ -21,7 +21,6 @@ from netd.gossip.values import Address, NodeId
 from netd.worker import Worker
 from tests.bench.gossip_process import Orders, open_node
 
-FLOOD_S: Final = 10.0
 BATCH_S: Final = 0.002
 BATCH_MAX: Final = 256
 READY: Final = "ready"
@@ -63,14 +62,14 @@ class Flooder:
         return count
 
 
-async def flood(flooders: list[Flooder], per_s: float) -> int:
+async def flood(flooders: list[Flooder], per_s: float, seconds: float) -> int:
     began_s = time.monotonic()
     asked = sent = 0
-    while (now_s := time.monotonic()) < began_s + FLOOD_S:
-        due = int((now_s - began_s) * per_s) - asked
-        asked += due
+    while (now_s := time.monotonic()) < began_s + seconds:
+        each = (int((now_s - began_s) * per_s) - asked) // len(flooders)
+        asked += each * len(flooders)
         for flooder in flooders:
-            sent += flooder.send(min(BATCH_MAX, due // len(flooders)))
+            sent += flooder.send(min(BATCH_MAX, each))
         await asyncio.sleep(BATCH_S)
     return sent
 
@@ -88,7 +87,8 @@ async def serve(orders: Orders) -> None:
     sys.stdout.write(f"{READY}\n")
     sys.stdout.flush()
     while line := await reader.readline():
-        sys.stdout.write(f"{await flood(flooders, float(line))}\n")
+        per_s, seconds = map(float, line.split())
+        sys.stdout.write(f"{await flood(flooders, per_s, seconds)}\n")
         sys.stdout.flush()
 
 

@@ -1,7 +1,7 @@
 """What is measured on simulated nodes: each function is one run, in a process of the pool."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -54,7 +54,8 @@ def pool() -> ProcessPoolExecutor:
 
 
 def all_of(jobs: Iterable[Future[list[float]]]) -> list[float]:
-    return [value for job in jobs for value in job.result()]
+    """What all of them have found. All are begun before the first is waited for."""
+    return [value for job in list(jobs) for value in job.result()]
 
 
 def crashes(seed: int, size: int, profile: Profile, kills: int) -> list[float]:
@@ -227,8 +228,3 @@ def _wait(cluster: Bench, is_so: Callable[[], bool], within_s: float) -> None:
         if cluster.now_s > end_s:
             raise Never(f"seed {cluster.seed}: not so after {within_s:g} s")
         cluster.run(STEP_S)
-
-
-def percent_of(values: Sequence[float], within: float) -> float:
-    """How many of the values are not above, in percent."""
-    return 100 * sum(value <= within for value in values) / len(values)
