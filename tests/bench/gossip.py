@@ -54,6 +54,7 @@ class Sizes(NamedTuple):
     calm_s: float = 5.0
     quiet_s: float = 60.0
     profiles: tuple[Profile, ...] = ("fast", "lan")  # of real nodes
+    small: int = 100
     large: int = 1000
     largest: int = 5000
     seeds: int = 5
@@ -69,15 +70,16 @@ QUICK: Final = Sizes(
     changing=8,
     kills=1,
     real_changes=5,
-    calm_s=0.5,
+    calm_s=2.0,
     quiet_s=2.0,
     profiles=("fast",),
+    small=20,
     large=50,
     largest=100,
     seeds=1,
     changes=10,
-    hours=6.0,
-    partition_s=300.0,
+    hours=3.0,
+    partition_s=120.0,
     flood=(5_000,),
     flood_s=2.0,
 )
@@ -171,7 +173,7 @@ def packets(sizes: Sizes, folder: Path) -> Rows:
 
 
 def crash(sizes: Sizes, _: Path) -> Rows:
-    for size, limit_s, kills in ((100, 5.5, sizes.kills), (sizes.large, 8.0, 4)):
+    for size, limit_s, kills in ((sizes.small, 5.5, sizes.kills), (sizes.large, 8.0, 4)):
         with simulated.pool() as workers:
             took_s = simulated.all_of(
                 workers.submit(simulated.crashes, seed, size, "fast", kills)
@@ -189,11 +191,11 @@ def deaths(sizes: Sizes, _: Path) -> Rows:
     """In runs of about 33 node-hours."""
     node_hours = sizes.hours / len(TROUBLES)
     runs = max(2, round(node_hours / 33))
-    hours = node_hours / runs / 100
+    hours = node_hours / runs / sizes.small
     with simulated.pool() as workers:
         jobs = {
             trouble: [
-                workers.submit(simulated.false_deaths, trouble, seed, 100, "fast", hours)
+                workers.submit(simulated.false_deaths, trouble, seed, sizes.small, "fast", hours)
                 for seed in range(runs)
             ]
             for trouble in reversed(TROUBLES)
@@ -202,7 +204,7 @@ def deaths(sizes: Sizes, _: Path) -> Rows:
             found = [job.result() for job in jobs[trouble]]
             false = sum(run.false for run in found)
             yield Row(
-                f"false deaths, 100 simulated nodes, `fast`, {text}",
+                f"false deaths, {sizes.small} simulated nodes, `fast`, {text}",
                 "0",
                 f"{false} in {sum(run.node_hours for run in found):,.0f} node-hours "
                 f"({sum(run.suspicions for run in found):,} failed probes)",
@@ -231,7 +233,7 @@ def change(sizes: Sizes, _: Path) -> Rows:
 
 def quiet(sizes: Sizes, _: Path) -> Rows:
     profiles: tuple[Profile, ...] = ("lan", "fast")
-    for size in (100, sizes.large, sizes.largest):
+    for size in (sizes.small, sizes.large, sizes.largest):
         for profile in profiles:
             # One after another: 5,000 cores take 9 GB.
             with simulated.pool() as workers:
@@ -245,17 +247,18 @@ def quiet(sizes: Sizes, _: Path) -> Rows:
 
 
 def heal(sizes: Sizes, _: Path) -> Rows:
+    size = sizes.small
     profiles: tuple[Profile, ...] = ("lan", "fast")
     with simulated.pool() as workers:
         for profile in profiles:
             for cut, text in CUTS.items():
                 jobs = [
-                    workers.submit(simulated.heal, seed, 100, profile, cut, sizes.partition_s)
+                    workers.submit(simulated.heal, seed, size, profile, cut, sizes.partition_s)
                     for seed in range(sizes.seeds)
                 ]
                 took_s = [job.result() for job in jobs]
                 yield Row(
-                    f"heal after {sizes.partition_s / 3600:.3g} h of partition, 100 simulated, "
+                    f"heal after {sizes.partition_s / 60:.0f} min of partition, {size} simulated, "
                     f"{text}, `{profile}`: median / slowest of {len(took_s)}",
                     "≤ 30 s",
                     _middle_and_most(took_s),
