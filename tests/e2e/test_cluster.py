@@ -212,12 +212,13 @@ def test_a_host_leaves_and_joins_again(cluster: Cluster) -> None:
     told = {host: host.doctor("cluster-members") for host in others}
     leaving.netctl("member", "leave")
     took_s = cluster.await_seen("left", [leaving], others)
-    assert took_s < 5
+    assert took_s < 15  # it takes about one
     assert list(leaving.members()) == [identity]
     for host in others:
         assert host.resolves(leaving) == []
         assert host.doctor("cluster-members") == told[host]
-        types = {event["type"] for event in host.events(revisions[host])}
+        events = host.events(revisions[host])
+        types = {event["type"] for event in events if event["object"] == identity}
         assert types == {"member.left"}
     leaving.netctl("member", "leave")  # once more changes nothing
     leaving.restart()
