@@ -7,10 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
-import msgspec
-
 from netd.cluster.secret import generate, load
 from tests.bench.gossip_flooder import READY
+from tests.bench.gossip_netd import write_line
 from tests.bench.gossip_process import Orders
 from tests.e2e.lab import Host
 
@@ -51,9 +50,9 @@ class FloodLab:
         self._flooder = self._host.outside.start(
             stack,
             *(sys.executable, "-m", "tests.bench.gossip_flooder"),
-            msgspec.json.encode(orders).decode(),
             talk=True,
         )
+        write_line(self._flooder, orders)
         assert self._read() == READY, "the members did not get into the cluster"
 
     def idle(self, seconds: float) -> list[float]:

@@ -1,7 +1,8 @@
 """Members that send one daemon more packets than members ever would: pings, sealed as theirs.
 
-Started by `gossip_flood.py`. Each line of the input is a number of packets a second and for how
-many seconds; then a line tells how many were sent. Ends with the input.
+Started by `gossip_flood.py`. The first line of the input is `Orders`, each later one a number of
+packets a second and for how many seconds; then a line tells how many were sent. Ends with the
+input.
 """
 
 import asyncio
@@ -11,15 +12,13 @@ import sys
 import time
 from typing import Final
 
-import msgspec
-
 from netd.cluster.node import Node
 from netd.gossip.codec import encode, join_parts
 from netd.gossip.core import Gossip
 from netd.gossip.messages import Ping
 from netd.gossip.values import Address, NodeId
 from netd.worker import Worker
-from tests.bench.gossip_process import Orders, open_node
+from tests.bench.gossip_process import Orders, open_node, read_orders
 
 BATCH_S: Final = 0.002
 BATCH_MAX: Final = 256
@@ -94,4 +93,4 @@ async def serve(orders: Orders) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    asyncio.run(serve(msgspec.json.decode(sys.argv[1], type=Orders)))
+    asyncio.run(serve(read_orders()))

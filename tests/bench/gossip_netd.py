@@ -51,10 +51,7 @@ class NetdFleet(Fleet):
     def change(self, number: int) -> tuple[str, str]:
         writer = self.names[number % len(self.names)]
         write = Write(writer, f"change {number}")
-        pipe = self._processes[writer].stdin
-        assert pipe is not None
-        pipe.write(msgspec.json.encode(write).decode() + "\n")
-        pipe.flush()
+        write_line(self._processes[writer], write)
         return writer, write.value
 
     def _start(self, names: list[str]) -> None:
@@ -65,10 +62,10 @@ class NetdFleet(Fleet):
             nodes={name: self._hosts[name] for name in names},
             seeds=list(self._hosts.values())[:3],
         )
-        text = msgspec.json.encode(orders).decode()
         process = self.space.start(
-            self._stack, sys.executable, "-m", "tests.bench.gossip_process", text, talk=True
+            self._stack, sys.executable, "-m", "tests.bench.gossip_process", talk=True
         )
+        write_line(process, orders)
         for name in names:
             self._processes[name] = process
         assert process.stdout is not None
@@ -82,3 +79,10 @@ class NetdFleet(Fleet):
                 self.sightings.note_value(sight.node, sight.value, sight.at_s)
             else:
                 self.sightings.note_state(sight.node, sight.about, sight.state, sight.at_s)
+
+
+def write_line(process: "subprocess.Popen[str]", what: msgspec.Struct) -> None:
+    """To the process's standard input, as JSON."""
+    assert process.stdin is not None
+    process.stdin.write(msgspec.json.encode(what).decode() + "\n")
+    process.stdin.flush()

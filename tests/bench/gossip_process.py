@@ -1,7 +1,7 @@
 """Some real nodes in one process: UDP, TLS, state folders and all, as the daemon runs one.
 
-Started by `gossip_netd.py` with what `Orders` says. Tells on its standard output what its nodes
-see, in lines of JSON; does what lines of its standard input say, and ends with that input.
+Started by `gossip_netd.py`. The first line of its standard input is `Orders`, each later one a
+`Write`; it ends with that input. On its standard output it tells what its nodes see, in JSON too.
 """
 
 import asyncio
@@ -75,6 +75,12 @@ class Teller(Outbox):
             tell(Sight(self._node, now_s, value=news.value.rstrip(b".").decode()))
 
 
+def read_orders() -> Orders:
+    """The first line of the input, and nothing of what follows it."""
+    with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as unbuffered:
+        return msgspec.json.decode(unbuffered.readline(), type=Orders)
+
+
 def tell(sight: Sight) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(sight) + b"\n")
     sys.stdout.buffer.flush()
@@ -133,4 +139,4 @@ async def serve(orders: Orders) -> None:
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING)
-    asyncio.run(serve(msgspec.json.decode(sys.argv[1], type=Orders)))
+    asyncio.run(serve(read_orders()))
