@@ -15,17 +15,20 @@ from typing import Final, Literal
 
 from msgspec.structs import replace
 
-from netd.engine.interfaces import Observation, Scope, Trigger
+from netd.engine.interfaces import Observation, Scope, Trigger, WatchedProcess
 from netd.kernel.faults import Faults
 from netd.kernel.hands import Hands
-from netd.kernel.sight import as_seen, link_fact, trigger_of
-from netd.kernel.simulation import OtherLink, Refused, Simulation
+from netd.kernel.refusal import Refused
+from netd.kernel.routing import next_hop
+from netd.kernel.sight import link_fact, trigger_of
+from netd.kernel.simulated_processes import Processes
+from netd.kernel.simulated_view import observed
+from netd.kernel.simulation import OtherLink, Simulation
 from netd.model.endpoint import Sandbox
 from netd.model.errors import Invalid, KernelFailure, NotFound
-from netd.plan.facts import AddressFact, Facts, LinkFact, RouteFact
+from netd.plan.facts import AddressFact, Echo, Facts, LinkFact, NextHop, RouteFact
 from netd.plan.objects import (
     HOST,
-    HOST_OWNER,
     Address,
     Key,
     Link,
@@ -37,7 +40,6 @@ from netd.plan.objects import (
     Rule,
     SetElement,
     Shaper,
-    State,
     Sysctl,
     Veth,
     VethPeer,
@@ -45,6 +47,8 @@ from netd.plan.objects import (
 )
 from netd.plan.operations import Failure, Operation
 from netd.plan.ports import HeldPort
+from netd.plan.tunnels import FdbEntry, Neighbour
+from netd.plan.virtual import Flows
 
 HOST_INODE: Final = 4026531840  # PROC_NET_INIT_INO, include/uapi/linux/nsfs.h
 BOOT_ID: Final = "7d1f0a52-5f0c-4c7e-9a44-0f3f7a6f2b11"
@@ -57,14 +61,14 @@ DEFAULT_FACTS: Final = Facts(
     addresses=(AddressFact(link="eth0", address="192.0.2.10/24"),),
     routes=(RouteFact(destination="0.0.0.0/0", link="eth0", gateway="192.0.2.1"),),
     nameservers=("192.0.2.53",),
-    capabilities=frozenset({"nft", "bridge", "veth", "macvlan", "ipvlan", "ifb", "tbf"}),
+    capabilities=frozenset({"nft", "bridge", "veth", "macvlan", "ipvlan", "ifb", "tbf", "vxlan"}),
 )
 
 FileKind = Literal["file", "directory", "fifo", "mount namespace"]
 Events = Literal["delivered", "lost", "silent"]
 
 # These are there already, and `add` sets what they should be.
-_SET_BY_ADD = (VethPeer, Loopback, Sysctl, Shaper, Redirect, SetElement)
+_SET_BY_ADD = (VethPeer, Loopback, Sysctl, Shaper, Redirect, SetElement, FdbEntry, Neighbour)
 
 REAP: Final = "remove retired links"
 
@@ -77,6 +81,10 @@ class FakeKernel:
     `operations` lists the texts of all executed operations, those that failed included.
     `events` says what becomes of triggers: "lost" delivers one of kind `lost` in the place of
     each, "silent" none. While `down` is not empty, every call raises `KernelFailure` with it.
+    `translated` has a flow to each target of a virtual address, `forgotten` what was asked to be
+    forgotten of them.
+    `echoes` has the addresses that answer, each with the largest packet that gets there,
+    `announced` the addresses that were announced.
     """
 
     def __init__(self, facts: Facts = DEFAULT_FACTS) -> None:
@@ -84,11 +92,16 @@ class FakeKernel:
         self.events: Events = "delivered"
         self.down = ""
         self.flows: list[HeldPort] = []
+        self.translated: list[Flows] = []
+        self.forgotten: list[Flows] = []
+        self.echoes: dict[str, int] = {}
+        self.announced: list[str] = []
         self.others_ports: set[HeldPort] = set()
         self.by_hand = Hands(self)
         self.faults = Faults()
         self.simulation = Simulation(self._changed)
         self.places: dict[str, Sandbox | FileKind] = {}
+        self.processes = Processes()
         self._facts = facts
         self._held: set[HeldPort] = set()
         self._retired: dict[Key, Link] = {}
@@ -153,6 +166,7 @@ class FakeKernel:
         """What the kernel does when the daemon dies: its sockets are closed."""
         self._held.clear()
         self._watchers.clear()
+        self.processes.forget_watches()
 
     # The interface.
 
@@ -218,23 +232,11 @@ class FakeKernel:
         for obj in scope.wanted.values():
             if obj.ns in alive:
                 self._make_heard(obj)
-        state: State = {}
-        foreign: set[Key] = set()
-        for key, obj in self.simulation.objects.items():
-            want = scope.wanted.get(key)
-            if obj.ns not in alive | {HOST} or (want is None and not self._shows_itself(obj)):
-                continue
-            if self._is_own(obj):
-                state[key] = self._as_seen(obj, want, scope)
-            else:
-                foreign.add(key)
-        for key, want in scope.wanted.items():
-            if isinstance(want, Sysctl) and key not in state and want.ns in alive | {HOST}:
-                state[key] = replace(want, value="0")  # every parameter has some value
+        state, foreign = observed(self.simulation, scope, alive)
         return Observation(
             state=state,
             missing=frozenset(scope.sandboxes.keys() - alive),
-            foreign=frozenset(foreign),
+            foreign=foreign,
             retired=len(self._retired),
             nsids=self._seen_nsids(),
         )
@@ -295,6 +297,31 @@ class FakeKernel:
         self.flows = stay
         return number
 
+    async def forget_flows(self, flows: Sequence[Flows]) -> int:
+        await self._called()
+        self.forgotten += flows
+        gone = [each for each in self.translated if any(_is_of(each, some) for some in flows)]
+        self.translated = [each for each in self.translated if each not in gone]
+        return len(gone)
+
+    async def next_hop(
+        self, sandbox: Sandbox | None, destination: str, source: str | None = None
+    ) -> NextHop | None:
+        await self._called()
+        if sandbox is None:
+            return next_hop(self.simulation, HOST, destination, source)
+        if not self._is_alive(sandbox):
+            return None
+        return next_hop(self.simulation, self._namespace(sandbox), destination, source)
+
+    async def echo(self, address: str, size: int, timeout_s: float) -> Echo:
+        await self._called()
+        return Echo(rtt_ms=0.2 if size <= self.echoes.get(address, 0) else None)
+
+    async def announce(self, neighbours: Sequence[Neighbour]) -> None:
+        await self._called()
+        self.announced += [neighbour.address for neighbour in neighbours]
+
     def watch(self, notify: Callable[[Trigger], None]) -> Callable[[], None]:
         number = next(self._numbers)
         self._watchers[number] = (asyncio.get_running_loop(), notify)
@@ -303,6 +330,11 @@ class FakeKernel:
             self._watchers.pop(number, None)
 
         return stop
+
+    def watch_process(
+        self, pid: int, start_ticks: int | None, ended: Callable[[], None]
+    ) -> WatchedProcess:
+        return self.processes.watch(pid, start_ticks, ended)
 
     # How it works.
 
@@ -332,53 +364,22 @@ class FakeKernel:
                 raise Refused(errno.ENOENT)
             case "add" if isinstance(obj, Veth) and not reachable(obj.peer_ns):
                 raise Refused(errno.ENOENT)
-            case _ if self._on_a_strangers_link(obj):
+            case _ if self.simulation.is_on_a_strangers_link(obj):
                 raise Refused(errno.EPERM)
             case verb if obj.key not in self.simulation.objects and (
-                verb == "add" or isinstance(obj, Sysctl)
+                verb == "add" or isinstance(obj, Sysctl | FdbEntry | Neighbour)
             ):
                 self._make_heard(obj)
                 self.simulation.add(obj)
             case _ if obj.key not in self.simulation.objects:
                 raise Refused(errno.ENODEV if isinstance(obj, Link) else errno.ENOENT)
-            case verb if not self._is_own(obj):
+            case verb if not self.simulation.is_own(obj):
                 raise Refused(errno.EEXIST if verb == "add" else errno.EPERM)
             case "add" if not isinstance(obj, _SET_BY_ADD):
                 pass
             case _:
                 self.simulation.change(obj)
                 self.simulation.tagged.add(obj.key)
-
-    def _is_own(self, obj: Object) -> bool:
-        """Whether what is there is netd's to change: of a link, only if it carries netd's tag.
-
-        What else has a key that netd wants is on a link of netd's or in a place of netd's.
-        """
-        now = self.simulation.objects.get(obj.key)
-        if type(now) is not type(obj):
-            return False
-        taggable = isinstance(obj, Link) and not isinstance(obj, Loopback)
-        return not taggable or obj.key in self.simulation.tagged
-
-    def _on_a_strangers_link(self, obj: Object) -> bool:
-        link = self.simulation.objects.get(obj.link_key) if obj.link_key else None
-        return link is not None and not self._is_own(link)
-
-    def _shows_itself(self, obj: Object) -> bool:
-        """Whether it is seen without being wanted: containers' links and addresses have no tag."""
-        if obj.key not in self.simulation.tagged or obj.permanent or isinstance(obj, Address):
-            return False
-        return obj.ns == HOST or isinstance(obj, Route | Rule)
-
-    def _as_seen(self, obj: Object, want: Object | None, scope: Scope) -> Object:
-        link = self.simulation.objects.get(obj.link_key) if obj.link_key else None
-        seen = as_seen(obj, want, link.owner if link is not None else HOST_OWNER)
-        if isinstance(obj, Veth) and isinstance(want, Veth):
-            expected = (want.peer_ns, "link", want.peer_name)
-            looked_for = expected in scope.wanted and want.peer_ns in scope.sandboxes
-            if looked_for and self.simulation.peer_of(obj) != expected:
-                return replace(seen, peer_name="")
-        return seen
 
     def _remove(self, obj: Object, *, later: bool) -> None:
         """Remove what is netd's; what is not there, or a veth's other end, needs no removal."""
@@ -387,7 +388,9 @@ class FakeKernel:
             return
         if isinstance(now, Route | Rule) and now.key not in self.simulation.tagged:
             return  # the kernel compares the protocol number: there is none of netd's
-        if not self._is_own(obj):
+        if isinstance(now, FdbEntry | Neighbour) and self.simulation.is_on_a_strangers_link(now):
+            return
+        if not self.simulation.is_own(obj):
             raise Refused(errno.EPERM)
         self.simulation.delete(obj.key)
         if later and isinstance(now, Link):
@@ -410,6 +413,8 @@ class FakeKernel:
     def _seen_nsids(self) -> dict[int, frozenset[str]]:
         found: defaultdict[int, set[str]] = defaultdict(set)
         for veth in self.simulation.of_type(Veth):
+            if veth.peer_ns == HOST:
+                continue
             found[self._nsids[veth.peer_ns]].add(veth.name)
         return {nsid: frozenset(names) for nsid, names in found.items()}
 
@@ -419,7 +424,7 @@ class FakeKernel:
             self._nsids.setdefault(obj.ns, len(self._nsids))
 
     def _changed(self, verb: Literal["new", "delete"], obj: Object) -> None:
-        if isinstance(obj, Veth):
+        if isinstance(obj, Veth) and obj.peer_ns != HOST:
             self._nsids.setdefault(obj.peer_ns, len(self._nsids))
         nsid = self._nsids.get(obj.ns, -1)
         trigger = trigger_of(verb, obj, nsid)
@@ -429,6 +434,12 @@ class FakeKernel:
             trigger = Trigger(kind="lost", verb="new")
         for loop, notify in self._watchers.values():
             loop.call_soon(notify, trigger)
+
+
+def _is_of(flow: Flows, some: Flows) -> bool:
+    return flow == some or (
+        not some.target and flow == replace(some, target=flow.target, target_port=flow.target_port)
+    )
 
 
 def _clash(one: HeldPort, other: HeldPort) -> bool:

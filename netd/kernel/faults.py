@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Literal
 
-from netd.kernel.simulation import Refused
+from netd.kernel.refusal import Refused
 
 
 class Crash(BaseException):

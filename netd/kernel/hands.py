@@ -1,9 +1,12 @@
 """Changes to the fake kernel that others make: people, programs, the death of a container."""
 
-from typing import TYPE_CHECKING
+import errno
+from typing import TYPE_CHECKING, Literal
 
 from msgspec.structs import replace
 
+from netd.kernel.refusal import Refused
+from netd.kernel.simulated_tunnels import as_port, without_half
 from netd.kernel.simulation import OtherLink
 from netd.model.endpoint import Sandbox
 from netd.plan.objects import (
@@ -20,6 +23,7 @@ from netd.plan.objects import (
     VethPeer,
 )
 from netd.plan.ports import HeldPort
+from netd.plan.tunnels import FdbEntry, Neighbour, Vxlan
 
 if TYPE_CHECKING:
     from netd.kernel.fake import FakeKernel
@@ -61,12 +65,14 @@ class Hands:
             link = replace(link, up=up)
         if mtu is not None:
             link = replace(link, mtu=mtu)
-        if mac is not None and isinstance(link, Bridge | Macvlan | VethPeer):
+        if mac is not None and isinstance(link, Bridge | Macvlan | VethPeer | Vxlan):
             link = replace(link, mac=mac)
         if owner is not None:
             link = replace(link, owner=owner)
         if master is not None and isinstance(link, Veth):
             link = replace(link, master=master or None, hairpin=False)
+        elif master is not None and isinstance(link, Vxlan):
+            link = as_port(link, master)
         elif master is not None and isinstance(link, OtherLink):
             link = replace(link, master=master or None)
         self._kernel.simulation.change(link)
@@ -89,12 +95,42 @@ class Hands:
     def delete_rule(self, source: str, table: int, ns: str = HOST) -> None:
         self._kernel.simulation.delete((ns, "rule", source, str(table)))
 
-    def set_sysctl(self, name: str, value: str, ns: str = HOST) -> None:
-        sysctl = Sysctl(ns=ns, name=name, value=value)
-        if sysctl.key in self._kernel.simulation.objects:
-            self._kernel.simulation.change(sysctl)
+    def spoil_port(self, name: str) -> None:
+        """`ip link set NAME type bridge_slave neigh_suppress off`"""
+        tunnel = self._kernel.simulation.link(HOST, name)
+        assert isinstance(tunnel, Vxlan)
+        self._kernel.simulation.change(replace(tunnel, quiet=False))
+
+    def set_fdb_entry(self, link: str, mac: str, destination: str) -> None:
+        """`bridge fdb replace MAC dev LINK dst DESTINATION self master static`"""
+        self._set(FdbEntry(link=link, mac=mac, destination=destination))
+
+    def delete_fdb_half(self, half: Literal["bridge", "link"], entry: FdbEntry) -> None:
+        """`bridge fdb del MAC dev LINK master`, or `self`"""
+        simulation = self._kernel.simulation
+        found = simulation.objects.get(entry.key)
+        if not isinstance(found, FdbEntry):
+            raise Refused(errno.ENOENT)
+        left = without_half(found, half)
+        if left is None:
+            simulation.delete(entry.key)
         else:
-            self.put(sysctl)
+            simulation.become(found, left)
+
+    def set_neighbour(self, link: str, address: str, mac: str) -> None:
+        self._set(Neighbour(link=link, address=address, mac=mac))
+
+    def delete_neighbour(self, link: str, address: str) -> None:
+        self._kernel.simulation.delete((HOST, "neighbour", link, address))
+
+    def _set(self, obj: Object) -> None:
+        if obj.key in self._kernel.simulation.objects:
+            self._kernel.simulation.change(obj)
+        else:
+            self.put(obj)
+
+    def set_sysctl(self, name: str, value: str, ns: str = HOST) -> None:
+        self._set(Sysctl(ns=ns, name=name, value=value))
 
     def flush_ruleset(self, ns: str = HOST) -> None:
         """`nft flush ruleset`"""

@@ -9,21 +9,21 @@ import errno
 import logging
 import socket
 import struct
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Final
 
-from pyroute2.ext import bpf
-from pyroute2.ext.bpf import BPF
 from pyroute2.netlink import NETLINK_LISTEN_ALL_NSID, NETLINK_NETFILTER, rtnl
 from pyroute2.netlink.nfnetlink import NFNLGRP_NFTABLES
 
 from netd.engine.interfaces import Trigger
-from netd.kernel import uapi
+from netd.kernel.filters import only_deletions, only_of_links
 from netd.kernel.netlink import NetlinkSocket
 from netd.kernel.nft_events import NftEvents
+from netd.kernel.rtnl_decode import LINKS
 from netd.kernel.rtnl_events import HOST_NSID, RtnlEvents
+from netd.kernel.tunnel_events import TunnelEvents
 from netd.kernel.uapi import I32, NETLINK_ROUTE, SO_RCVBUFFORCE, SOL_NETLINK
 
 log = logging.getLogger(__name__)
@@ -41,8 +41,6 @@ RTNL_GROUPS: Final = (
 )
 HOST_GROUPS: Final = (*RTNL_GROUPS, rtnl.RTNLGRP_TC)
 
-SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
-NLMSG_TYPE_OFFSET = 4
 
 BUFFER_BYTES: Final = 8 << 20
 DATAGRAM_BYTES: Final = 32 << 10  # a notification is smaller, save for hundreds of SR-IOV VFs
@@ -70,21 +68,31 @@ class Monitor:
     def start(self, notify: Callable[[Trigger], None]) -> Callable[[], None]:
         """Call `notify` on the running event loop for each trigger, until the result is called.
 
-        Raises OSError without CAP_NET_ADMIN.
+        Raises OSError without CAP_NET_ADMIN and CAP_NET_BROADCAST.
         """
         loop = asyncio.get_running_loop()
-        rtnl, ruleset = RtnlEvents(), NftEvents()
+        ruleset = NftEvents()
         with ExitStack() as stack:
+            entries = self._listen(stack, NETLINK_ROUTE, (rtnl.RTNLGRP_NEIGH,))
+            tunnels = TunnelEvents(partial(only_of_links, entries))
+            links = RtnlEvents(tunnels)
             containers = self._listen(stack, NETLINK_ROUTE, RTNL_GROUPS)
-            containers.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
+            try:
+                containers.setsockopt(SOL_NETLINK, NETLINK_LISTEN_ALL_NSID, 1)
+            except PermissionError as error:
+                raise PermissionError(
+                    error.errno, "to hear of all namespaces, netd needs CAP_NET_BROADCAST"
+                ) from error
             only_deletions(containers)
             sources = [
-                (self._listen(stack, NETLINK_ROUTE, HOST_GROUPS), rtnl.triggers),
-                (containers, rtnl.triggers_of_containers),
+                (self._listen(stack, NETLINK_ROUTE, HOST_GROUPS), links.triggers),
+                (containers, links.triggers_of_containers),
+                (entries, tunnels.triggers),
                 (self._listen(stack, NETLINK_NETFILTER, (NFNLGRP_NFTABLES,)), ruleset.triggers),
             ]
-            # Listening has begun, so a chain that comes while they are read is not missed.
-            with NetlinkSocket(NETLINK_NETFILTER) as netfilter:
+            # Listening has begun, so what comes while these are read is not missed.
+            with NetlinkSocket() as rtnetlink, NetlinkSocket(NETLINK_NETFILTER) as netfilter:
+                tunnels.learn(rtnetlink.dump(LINKS))
                 ruleset.learn(netfilter)
             for listening, interpret in sources:
                 loop.add_reader(listening, _Reader(self, listening, interpret, notify))
@@ -97,26 +105,6 @@ class Monitor:
         made.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, self._buffer_bytes)
         made.bind((0, sum(1 << (group - 1) for group in groups)))
         return made
-
-
-def only_deletions(listening: socket.socket) -> None:
-    """Have the kernel drop what is not about a deletion.
-
-    An attach causes a dozen notifications in the container, of which none matters; woken up
-    for them, the event loop would take the interpreter from the thread that does the attach.
-    """
-    passed = (uapi.RTM_DELLINK, uapi.RTM_DELADDR, uapi.RTM_DELROUTE, uapi.RTM_DELRULE)
-    # Load nlmsg_type; jump to the last line if it is passed.
-    program = [[BPF.LD | BPF.H | BPF.ABS, 0, 0, NLMSG_TYPE_OFFSET]]
-    for position, kind in enumerate(passed):
-        # The load takes the bytes for big-endian; netlink has them in the host's order.
-        value = int.from_bytes(kind.to_bytes(2, sys.byteorder), "big")
-        program.append([BPF.JMP | BPF.JEQ | BPF.K, len(passed) - position, 0, value])
-    program.append([BPF.RET | BPF.K, 0, 0, 0])
-    program.append([BPF.RET | BPF.K, 0, 0, 0xFFFFFFFF])
-    # The first points into the second, which must live until the kernel has copied it.
-    compiled, _instructions = bpf.compile(program)
-    listening.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, compiled)
 
 
 class _Reader:

@@ -163,7 +163,7 @@ class Namespaces:
         # Both are asked of one and the same process, even if its number is given away between.
         process = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            ticks = _start_ticks(process)
+            ticks = start_ticks_of(process)
             return self._open_at("ns/net", process), ticks
         finally:
             os.close(process)
@@ -234,7 +234,8 @@ def _setns(namespace: int) -> None:
         raise OSError(code, os.strerror(code))
 
 
-def _start_ticks(process: int) -> int:
+def start_ticks_of(process: int) -> int:
+    """When the process of a descriptor of /proc/PID started, in clock ticks after the boot."""
     descriptor = os.open("stat", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
     try:
         stat = os.read(descriptor, 4096)

@@ -1,22 +1,31 @@
 """netd's nftables table, by libnftables inside the process (starting `nft` costs 4 ms).
 
-Text goes in, because it is what people read in an error; JSON comes out. All that goes in is
-made by `netd.plan.firewall`, which lets only checked values pass.
+Text goes in, because it is what people read in an error; what comes out is read by
+`nft_decode`. All that goes in is made by `netd.plan.firewall`, which lets only checked values
+pass.
 """
 
 import ctypes
 import errno
-import hashlib
-import ipaddress
 import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+from pyroute2.netlink import NETLINK_NETFILTER
+
+from netd.kernel.netlink import NetlinkSocket
+from netd.kernel.nft_decode import (
+    DIGESTS,
+    elements,
+    generation,
+    list_digest,
+    recorded_digests,
+)
 from netd.model.errors import Invalid, KernelFailure, Unavailable
-from netd.plan.firewall import SETS, TABLE, SetSpec, element_text, is_owner, key_text
-from netd.plan.objects import HOST_OWNER, Ruleset, SetElement, State, state_of
+from netd.plan.firewall import TABLE, element_text, key_text
+from netd.plan.objects import Ruleset, SetElement, State, state_of
 from netd.plan.operations import Failure, Operation, Verb
 
 ALTERED: Final = "altered"  # the digest of rules that are not as they were loaded
@@ -25,12 +34,12 @@ _LIBRARY = "libnftables.so.1"
 # enum in libnftables.h. Numbers instead of names: names depend on /etc/protocols and others.
 _JSON = 1 << 4
 _NUMERIC = 1 << 7 | 1 << 8 | 1 << 9
-_PROTOCOLS = {6: "tcp", 17: "udp", 132: "sctp"}
 # The digest of the loaded text and of the rules as the kernel listed them are kept as the
 # comment of the one element of this set, in the table itself: they live and die with it.
-_DIGESTS = "digests"
-_DIGESTS_SET = f"add set {TABLE} {_DIGESTS} {{ type ifname; size 1; }}\n"
+_DIGESTS_SET = f"add set {TABLE} {DIGESTS} {{ type ifname; size 1; }}\n"
 _REPLACE = f"add table {TABLE}\ndelete table {TABLE}\n"  # `delete` alone fails without a table
+_ELEMENTS_AT_ONCE: Final = 4096  # in one transaction; what belongs together is less
+_LOOKS: Final = 5
 _ERRNO = {os.strerror(number): number for number in errno.errorcode}
 
 Listing = list[dict[str, Any]]
@@ -40,6 +49,9 @@ class Nftables:
     """One libnftables context, in the network namespace of the thread that makes it.
 
     Not for concurrent use: libnftables has no locks. Raises `Unavailable` without the library.
+
+    What was seen is kept with the kernel's number of that generation of its tables. As long as
+    only transactions of this object have changed it, there is nothing to look at.
     """
 
     def __init__(self) -> None:
@@ -49,9 +61,13 @@ class Nftables:
             raise Unavailable("libnftables cannot open a netlink socket; is CAP_NET_ADMIN there?")
         self._library.nft_ctx_buffer_output(self._context)
         self._library.nft_ctx_buffer_error(self._context)
+        self._netfilter = NetlinkSocket(NETLINK_NETFILTER)
+        self._seen: State = {}
+        self._seen_at = -1  # the generation; -1: nothing was seen
 
     def close(self) -> None:
-        """Give the netlink socket back. The tables stay."""
+        """Give the netlink sockets back. The tables stay."""
+        self._netfilter.close()
         if self._context:
             self._library.nft_ctx_free(self._context)
             self._context = None
@@ -59,10 +75,10 @@ class Nftables:
     def apply(self, operations: Sequence[Operation]) -> list[Failure]:
         """Run operations on the ruleset and on elements; return those that failed.
 
-        Elements between two rulesets are one transaction. If the kernel refuses it, each is
-        tried alone, so that one wrong element does not keep out the others. An `add` of an
-        element that is there with another value replaces it; a `delete` of one that is not
-        there succeeds.
+        Elements between two rulesets are one transaction, or several when they are thousands.
+        If the kernel refuses it, each is tried alone, so that one wrong element does not keep
+        out the others. An `add` of an element that is there with another value replaces it; a
+        `delete` of one that is not there succeeds.
         """
         failures = []
         grouped = itertools.groupby(operations, lambda op: isinstance(op.object, Ruleset))
@@ -70,7 +86,9 @@ class Nftables:
             if is_ruleset:
                 failures += [failure for op in group if (failure := self._apply_ruleset(op))]
             else:
-                failures += self._apply_elements(list(group))
+                of_elements = list(group)
+                for at in range(0, len(of_elements), _ELEMENTS_AT_ONCE):
+                    failures += self._apply_elements(of_elements[at : at + _ELEMENTS_AT_ONCE])
         return failures
 
     def observe(self) -> State:
@@ -79,13 +97,15 @@ class Nftables:
         The ruleset's digest is that of the text it was loaded from, and `ALTERED` when the
         rules, chains or sets are not as they were after loading.
         """
-        listing = self.query(f"list table {TABLE}")
-        if not listing:
-            return {}
-        recorded = _recorded_digests(listing)
-        text_digest, list_digest = recorded or ("", "")
-        intact = bool(recorded) and list_digest == _list_digest(listing)
-        return state_of([Ruleset(digest=text_digest if intact else ALTERED), *_elements(listing)])
+        for _ in range(_LOOKS):
+            now = self._generation()
+            if now != self._seen_at:
+                self._seen, self._seen_at = self._look(), now
+                if self._generation() != now:  # it was changed meanwhile
+                    self._seen_at = -1
+                    continue
+            return dict(self._seen)
+        raise KernelFailure("nft: other programs change tables too fast for them to be read")
 
     def query(self, command: str) -> Listing:
         """Run a `list` command; the objects it lists, [] when there is no such thing.
@@ -100,9 +120,23 @@ class Nftables:
             return []
         raise KernelFailure(f"nft {command}: {_message(error)}")
 
+    def _look(self) -> State:
+        listed = list_digest(self._netfilter)
+        if not listed:
+            return {}
+        recorded = recorded_digests(self._netfilter)
+        text_digest, list_digest_then = recorded or ("", "")
+        intact = recorded is not None and list_digest_then == listed
+        ruleset = Ruleset(digest=text_digest if intact else ALTERED)
+        return state_of([ruleset, *elements(self._netfilter)])
+
+    def _generation(self) -> int:
+        return generation(self._netfilter)
+
     def _apply_ruleset(self, operation: Operation) -> Failure | None:
         ruleset = operation.object
         assert isinstance(ruleset, Ruleset)
+        self._seen_at = -1
         if operation.verb in ("delete", "retire"):
             _, error = self._run(_REPLACE)
         elif not ruleset.script:
@@ -124,9 +158,9 @@ class Nftables:
             _, error = self._run(script)
         if error:
             return error
-        digests = f"{ruleset.digest} {_list_digest(self.query(f'list table {TABLE}'))}"
+        digests = f"{ruleset.digest} {list_digest(self._netfilter)}"
         element = f'{{ "ruleset" comment "{digests}" }}'
-        return self._run(f"add element {TABLE} {_DIGESTS} {element}")[1]
+        return self._run(f"add element {TABLE} {DIGESTS} {element}")[1]
 
     def _apply_elements(self, operations: list[Operation]) -> list[Failure]:
         steps: list[_Step] = []
@@ -139,9 +173,34 @@ class Nftables:
             except Invalid as error:
                 message = error.detail
                 failures.append(Failure(operation=operation, errno=errno.EINVAL, message=message))
-        if valid and self._run(_commands(steps))[1]:
+        if valid and not self._run_noted(_commands(steps), valid):
+            self._seen_at = -1
             failures += [failure for op in valid if (failure := self._apply_alone(op))]
         return failures
+
+    def _run_noted(self, commands: str, operations: Sequence[Operation]) -> bool:
+        """Run one transaction; if it succeeds, what is known is what it makes of the tables.
+
+        An element that is there already stays as it is, and changes nothing.
+        """
+        known = self._seen_at >= 0 and self._seen_at == self._generation()
+        if self._run(commands)[1]:
+            return False
+        now = self._generation()
+        if not known or now not in (self._seen_at, self._seen_at + 1):
+            self._seen_at = -1  # somebody else was there, too
+        elif now != self._seen_at:
+            for operation in operations:
+                obj = operation.object
+                match operation.verb:
+                    case "add":
+                        self._seen.setdefault(obj.key, obj)
+                    case "change":
+                        self._seen[obj.key] = obj
+                    case _:
+                        self._seen.pop(obj.key, None)
+            self._seen_at = now
+        return True
 
     def _apply_alone(self, operation: Operation) -> Failure | None:
         _, error = self._run(_commands(_steps(operation)))
@@ -197,70 +256,6 @@ def _commands(steps: Iterable[_Step]) -> str:
         f"{verb} element {TABLE} {set_name} {{ {', '.join(text for _, _, text in group)} }}\n"
         for (verb, set_name), group in itertools.groupby(steps, lambda step: step[:2])
     )
-
-
-def _elements(listing: Listing) -> Iterator[SetElement]:
-    """The elements of netd's sets. One without netd's comment counts as the host's."""
-    for item in listing:
-        body = item.get("set") or item.get("map")
-        spec = SETS.get(body["name"]) if body else None
-        if body is None or spec is None:
-            continue
-        for entry in body.get("elem", ()):
-            yield _element(body["name"], spec, entry)
-
-
-def _element(set_name: str, spec: SetSpec, entry: Any) -> SetElement:
-    key, value = entry if spec.value else (entry, None)
-    comment = ""
-    if isinstance(key, dict) and "elem" in key:
-        comment = key["elem"].get("comment", "")
-        key = key["elem"]["val"]
-    return SetElement(
-        owner=comment if is_owner(comment) else HOST_OWNER,
-        set_name=set_name,
-        element=_fields(spec.key, key),
-        value=_fields(spec.value, value) if spec.value else (),
-    )
-
-
-def _fields(types: tuple[str, ...], value: Any) -> tuple[str, ...]:
-    parts = value["concat"] if isinstance(value, dict) else [value]
-    return tuple(map(_field, types, parts))
-
-
-def _field(kind: str, value: Any) -> str:
-    if kind == "inet_proto":
-        return _PROTOCOLS.get(value, str(value))
-    if kind.endswith("_prefix"):
-        if isinstance(value, dict):
-            value = "{addr}/{len}".format(**value["prefix"])
-        return str(ipaddress.ip_network(value))
-    text = str(value)
-    if kind == "ipv6_addr" and "." in text:  # glibc writes ::ffff:1.2.3.4, Python does not
-        return str(ipaddress.IPv6Address(text))
-    return text
-
-
-def _recorded_digests(listing: Listing) -> tuple[str, str] | None:
-    for item in listing:
-        if item.get("set", {}).get("name") != _DIGESTS:
-            continue
-        for entry in item["set"].get("elem", ()):
-            text, _, listed = entry["elem"].get("comment", "").partition(" ")
-            return text, listed
-    return None
-
-
-def _list_digest(listing: Listing) -> str:
-    """A digest of tables, sets, chains and rules: without elements, and without the handles,
-    which count what was ever made and not what there is."""
-    plain = []
-    for item in listing:
-        for kind, body in item.items():
-            kept = {name: value for name, value in body.items() if name not in ("handle", "elem")}
-            plain.append([kind, kept])
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _failure(operation: Operation, error: str) -> Failure:

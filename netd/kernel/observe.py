@@ -28,14 +28,14 @@ from netd.kernel.rtnl_decode import (
     LinkInfo,
     RouteInfo,
 )
-from netd.kernel.rtnl_encode import IPVLAN_MODES, MACVLAN_MODES, default_metric
+from netd.kernel.rtnl_objects import bridge_of, ifb_of, macvlan_of, route_of, vxlan_of
 from netd.kernel.tc import TrafficControl
+from netd.kernel.tunnels_observe import fdb_entries, neighbours
 from netd.plan.objects import (
     HOST,
     HOST_OWNER,
     Address,
     Bridge,
-    Ifb,
     Key,
     Link,
     Loopback,
@@ -48,9 +48,7 @@ from netd.plan.objects import (
     Veth,
     VethPeer,
 )
-
-_MACVLAN_MODE = {number: name for name, number in MACVLAN_MODES.items()}
-_IPVLAN_MODE = {number: name for name, number in IPVLAN_MODES.items()}
+from netd.plan.tunnels import Neighbour, Vxlan
 
 
 class Observer:
@@ -92,6 +90,7 @@ class Observer:
                 opened.close()
         retired = self._look_at_host_links()
         names = {index: link.name for index, link in self._links.items()}
+        self._look_at_tunnels()
         self._look_at_addresses(HOST, self._host, names)
         self._look_at_host_routes(names)
         self._look_at_rules(HOST, self._host)
@@ -131,20 +130,15 @@ class Observer:
         owner = tag.owner_by(link.group, link.alias)
         match link.kind:
             case "bridge":
-                return Bridge(
-                    owner=owner,
-                    name=link.name,
-                    mtu=link.mtu,
-                    up=link.up,
-                    mac=link.mac,
-                    route_localnet=link.route_localnet,
-                )
+                return bridge_of(link, owner)
             case "veth":
                 return self._veth(link, owner)
+            case "vxlan":
+                return vxlan_of(link, owner, self._name(link.master))
             case "ifb":
-                return Ifb(owner=owner, name=link.name, mtu=link.mtu, up=link.up)
+                return ifb_of(link, owner)
             case "macvlan" | "ipvlan":
-                return self._macvlan(HOST, link, owner)
+                return macvlan_of(HOST, link, owner, self._name(link.parent))
             case _:
                 return None
 
@@ -170,19 +164,26 @@ class Observer:
             hairpin=link.hairpin,
         )
 
-    def _macvlan(self, ns: str, link: LinkInfo, owner: str) -> Macvlan:
-        modes = _MACVLAN_MODE if link.kind == "macvlan" else _IPVLAN_MODE
-        return Macvlan(
-            ns=ns,
-            owner=owner,
-            name=link.name,
-            mtu=link.mtu,
-            up=link.up,
-            kind="macvlan" if link.kind == "macvlan" else "ipvlan",
-            parent=self._name(link.parent) or "",
-            mode=modes.get(link.mode, "") if link.mode is not None else "",
-            mac=link.mac,
-        )
+    def _look_at_tunnels(self) -> None:
+        wanted, state = self._scope.wanted, self._state
+        tunnels = {index: link for index, link in self._links.items() if self._is(Vxlan, link)}
+        for entry in fdb_entries(self._host, tunnels.values(), wanted, self._owner):
+            state[entry.key] = entry
+        # Neighbours stay when the tunnel goes.
+        served = {self._name(link.master) for link in tunnels.values()}
+        served |= {obj.link for obj in self._wanted[HOST] if isinstance(obj, Neighbour)}
+        bridges = {
+            index: link.name
+            for index, link in self._links.items()
+            if link.name in served and self._is(Bridge, link)
+        }
+        if bridges:
+            for neighbour in neighbours(self._host, bridges, wanted, self._owner):
+                state[neighbour.key] = neighbour
+
+    def _is(self, kind: type[Link], link: LinkInfo) -> bool:
+        """Whether it is a link of netd's of that kind, on the host."""
+        return isinstance(self._state.get((HOST, "link", link.name)), kind)
 
     def _look_inside(self, ns: str, opened: OpenNamespace) -> None:
         wanted = self._wanted[ns]
@@ -219,7 +220,7 @@ class Observer:
                     mac=link.mac,
                 )
             case Macvlan() if link is not None and link.is_guest:
-                found = self._macvlan(wanted.ns, link, wanted.owner)
+                found = macvlan_of(wanted.ns, link, wanted.owner, self._name(link.parent))
             case _:
                 pass
         if found is not None:
@@ -272,7 +273,7 @@ class Observer:
             name = names.get(found.index) if found.index is not None else None
             if name is None:
                 continue
-            route = _route_of(ns, name, found)
+            route = route_of(ns, name, found)
             if found.protocol == tag.PROTOCOL or route.key in self._scope.wanted:
                 owner = self._owner(route.key, route.link_key)
                 self._state[route.key] = replace(route, owner=owner)
@@ -317,17 +318,3 @@ class Observer:
     def _name(self, index: int | None) -> str | None:
         link = self._links.get(index) if index is not None else None
         return None if link is None else link.name
-
-
-def _route_of(ns: str, link: str, found: RouteInfo) -> Route:
-    """The object that a route of the kernel is."""
-    by_default = found.metric == default_metric(found.family)
-    return Route(
-        ns=ns,
-        destination=found.destination,
-        link=link,
-        gateway=found.gateway,
-        source=found.source,
-        table=found.table,
-        metric=None if by_default else found.metric,
-    )

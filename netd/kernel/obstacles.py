@@ -11,6 +11,7 @@ from netd.kernel.rtnl_decode import ADDRESSES, LinkInfo, RouteInfo, routes
 from netd.kernel.rtnl_encode import default_metric
 from netd.plan.objects import HOST, Address, Bridge, Ifb, Link, Macvlan, Object, Route, Rule, Veth
 from netd.plan.operations import Operation
+from netd.plan.tunnels import Vxlan
 
 
 def is_present(
@@ -54,6 +55,8 @@ def is_kind(found: LinkInfo, link: Object) -> bool:
             return found.kind == kind
         case Ifb():
             return found.kind == "ifb"
+        case Vxlan():
+            return found.kind == "vxlan"
         case _:
             return False
 

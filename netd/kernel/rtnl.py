@@ -1,4 +1,4 @@
-"""Running operations on links, addresses, routes and rules.
+"""Running operations on links, addresses, routes, rules, forwarding entries and neighbours.
 
 Consecutive operations on one namespace become one packed request. Whether a link may be
 touched is decided here, last before the kernel: a link of the host must carry netd's tag.
@@ -8,11 +8,13 @@ import errno
 from collections.abc import Iterable
 
 from netd.kernel import rtnl_encode as encode
+from netd.kernel import tunnels_encode as tunnels
 from netd.kernel.channel import Channel, failure
 from netd.kernel.netlink import NetlinkSocket
 from netd.kernel.netns import OpenSandboxes, make_heard
 from netd.kernel.obstacles import host_end, is_present, remove_obstacle
 from netd.kernel.rtnl_decode import LinkInfo
+from netd.plan.diff import is_made_anew
 from netd.plan.objects import (
     HOST,
     Address,
@@ -21,12 +23,14 @@ from netd.plan.objects import (
     Link,
     Loopback,
     Macvlan,
+    Object,
     Route,
     Rule,
     Veth,
     VethPeer,
 )
 from netd.plan.operations import Failure, Operation
+from netd.plan.tunnels import FdbEntry, Neighbour, Vxlan
 
 OPEN_NAMESPACES = 64
 """As many stay open within one plan: opening costs 0.1 ms, and descriptors are limited."""
@@ -96,7 +100,9 @@ class RtnlApplier:
 
     def _add(self, operation: Operation) -> None:
         match operation.object:
-            case Bridge() | Veth() | Macvlan() | Ifb() as link:
+            case FdbEntry() | Neighbour() as entry:
+                self._set_entry(operation, entry)
+            case Bridge() | Veth() | Macvlan() | Ifb() | Vxlan() as link:
                 self._create(operation, link)
             case Loopback() as link:
                 self._channel(link.ns).stage(operation, encode.set_link(link))
@@ -119,7 +125,8 @@ class RtnlApplier:
         """Create a link, from the host even when it is to be in a container."""
         match link:
             case Veth():
-                peer_netns = self._inside.open(link.peer_ns).descriptor
+                is_beside = link.peer_ns == HOST
+                peer_netns = None if is_beside else self._inside.open(link.peer_ns).descriptor
                 self._forget(link.peer_ns, link.peer_name)
                 host = self._channel(HOST)
                 master = None if link.master is None else self._index(host, link.master)
@@ -135,6 +142,9 @@ class RtnlApplier:
                 )
             case Bridge():
                 host, message = self._channel(HOST), encode.new_bridge(link)
+            case Vxlan():
+                host = self._channel(HOST)
+                message = encode.new_vxlan(link, master=self._index(host, link.master))
             case Ifb():
                 host, message = self._channel(HOST), encode.new_ifb(link)
             case _:
@@ -144,8 +154,17 @@ class RtnlApplier:
         else:
             host.stage(operation, message)
 
+    def _set_entry(self, operation: Operation, entry: FdbEntry | Neighbour) -> None:
+        channel, index = self._link_of(entry)
+        if isinstance(entry, FdbEntry):
+            channel.stage(operation, tunnels.set_fdb_entry(entry, index))
+        else:
+            channel.stage(operation, tunnels.set_neighbour(entry, index))
+
     def _change(self, operation: Operation) -> None:
         match operation.object:
+            case FdbEntry() | Neighbour() as entry:
+                self._set_entry(operation, entry)
             case Loopback() as link:
                 self._channel(link.ns).stage(operation, encode.set_link(link))
             case Link() as link:
@@ -172,11 +191,13 @@ class RtnlApplier:
             self._create(operation, link)
             return
         master, then = None, None
-        if isinstance(link, Veth):
+        if isinstance(link, Veth | Vxlan):
             master = 0 if link.master is None else self._index(channel, link.master)
             if master:
-                then = encode.set_hairpin(found.index, hairpin=link.hairpin)
-        message = encode.change_link(link, found.index, master=master)
+                then = encode.set_port(link, found.index)
+        if link.mtu is not None and found.mtu < encode.IPV6_MTU_MIN <= link.mtu:
+            channel.stage(operation, encode.set_mtu(found.index, link.mtu))
+        message = encode.change_link(link, found.index, mac=found.mac, master=master)
         channel.stage(operation, message, then=then)
 
     def _remove(self, operation: Operation) -> None:
@@ -201,8 +222,22 @@ class RtnlApplier:
                 channel.stage(operation, encode.delete_route(route, index))
             case Rule() as rule:
                 self._channel(rule.ns).stage(operation, encode.delete_rule(rule))
+            case FdbEntry() | Neighbour() as entry:
+                self._remove_entry(operation, entry)
             case other:
                 raise TypeError(f"{type(other).__name__} is not rtnetlink's")
+
+    def _remove_entry(self, operation: Operation, entry: FdbEntry | Neighbour) -> None:
+        channel = self._channel(entry.ns)
+        link = self._link(channel, entry.link)
+        if not link.ours:
+            return  # what it has is not netd's
+        if isinstance(entry, Neighbour):
+            channel.stage(operation, tunnels.delete_neighbour(entry, link.index))
+            return
+        bridged = link.master is not None
+        for message in tunnels.delete_fdb_entry(entry, link.index, bridged=bridged):
+            channel.stage(operation, message)
 
     def _channel(self, ns: str) -> Channel:
         """The namespace's channel. What is staged on another one is sent first."""
@@ -241,7 +276,7 @@ class RtnlApplier:
     def _index(self, channel: Channel, name: str) -> int:
         return self._link(channel, name).index
 
-    def _link_of(self, obj: Address | Route) -> tuple[Channel, int]:
+    def _link_of(self, obj: Address | Route | FdbEntry | Neighbour) -> tuple[Channel, int]:
         """Where to put an object. Raises OSError when its link is not netd's."""
         channel = self._channel(obj.ns)
         link = self._link(channel, obj.link)
@@ -264,16 +299,16 @@ def _explained(operation: Operation, error: OSError) -> OSError:
     link = operation.object
     if error.errno != errno.EEXIST or not isinstance(link, Link):
         return error
+    if isinstance(link, Vxlan) and ": " in str(error.strerror):
+        return error  # another link has the VNI: here the kernel says so itself
     names = f"{link.name} or {link.peer_name}" if isinstance(link, Veth) else link.name
     return OSError(errno.EEXIST, f"there is a link {names} that is not netd's")
 
 
-def _must_be_made_anew(link: Link, was: object) -> bool:
+def _must_be_made_anew(link: Link, was: Object | None) -> bool:
     """Whether the difference is one that the kernel only takes at creation."""
     match link, was:
         case Veth(), Veth():
             return (link.peer_ns, link.peer_name) != (was.peer_ns, was.peer_name)
-        case Macvlan(), Macvlan():
-            return (link.kind, link.parent, link.mode) != (was.kind, was.parent, was.mode)
         case _:
-            return False
+            return is_made_anew(link, was)

@@ -14,6 +14,7 @@ import msgspec
 from netd.kernel import tag, uapi
 from netd.kernel.attributes import Attributes, attributes
 from netd.kernel.netlink import Query
+from netd.kernel.tunnels_decode import TunnelInfo, decode_tunnel
 from netd.kernel.uapi import I32, NLA_TYPE_MASK, NLATTR, U32
 
 
@@ -22,7 +23,7 @@ class LinkInfo(msgspec.Struct, frozen=True, gc=False):
 
     `netns_id` is set when the parent (a veth's peer) is in another namespace. `mode` is that
     of a macvlan or ipvlan as a number. `arphrd` is the device type (1 is Ethernet). `hairpin`
-    and `route_localnet` are read of veths and bridges only.
+    and `route_localnet` are read of veths and bridges only, `tunnel` of VXLAN links.
     """
 
     index: int
@@ -41,6 +42,7 @@ class LinkInfo(msgspec.Struct, frozen=True, gc=False):
     mode: int | None
     route_localnet: bool
     hairpin: bool
+    tunnel: TunnelInfo | None
 
     @property
     def ours(self) -> bool:
@@ -90,15 +92,6 @@ class RuleInfo(msgspec.Struct, frozen=True, gc=False):
     protocol: int
 
 
-class NeighbourInfo(msgspec.Struct, frozen=True, gc=False):
-    """A neighbour table entry. `state` holds the NUD_ bits."""
-
-    index: int
-    address: str
-    mac: str
-    state: int
-
-
 def decode_link(data: bytes, start: int, end: int) -> LinkInfo:
     _, arphrd, index, flags, _ = uapi.IFINFOMSG.unpack_from(data, start)
     found = attributes(data, start + uapi.IFINFOMSG.size, end)
@@ -123,6 +116,7 @@ def decode_link(data: bytes, start: int, end: int) -> LinkInfo:
         # Looked for where netd sets them only: these blocks are large.
         route_localnet=kind == "bridge" and _route_localnet(data, found.get(uapi.IFLA_AF_SPEC)),
         hairpin=kind == "veth" and _hairpin(data, info.get(uapi.IFLA_INFO_SLAVE_DATA)),
+        tunnel=decode_tunnel(data, info) if kind == "vxlan" else None,
     )
 
 
@@ -175,18 +169,6 @@ def decode_rule(data: bytes, start: int, end: int) -> RuleInfo:
     )
 
 
-def decode_neighbour(data: bytes, start: int, end: int) -> NeighbourInfo:
-    family, index, state, _, _ = uapi.NDMSG.unpack_from(data, start)
-    found = attributes(data, start + uapi.NDMSG.size, end)
-    place = found.get(uapi.NDA_DST)
-    return NeighbourInfo(
-        index=index,
-        address=_address(family, data, place) if place else "",
-        mac=mac(data, found.get(uapi.NDA_LLADDR)),
-        state=state,
-    )
-
-
 _NO_STATISTICS = NLATTR.pack(8, uapi.IFLA_EXT_MASK) + U32.pack(uapi.RTEXT_FILTER_SKIP_STATS)
 
 
@@ -221,7 +203,6 @@ OWN_ROUTES_6 = routes(AF_INET6, protocol=tag.PROTOCOL)
 CONNECTED_ROUTES_4 = routes(AF_INET, protocol=uapi.RTPROT_KERNEL)
 CONNECTED_ROUTES_6 = routes(AF_INET6, protocol=uapi.RTPROT_KERNEL)
 RULES = Query(uapi.RTM_GETRULE, bytes(uapi.RTMSG.size), uapi.RTM_NEWRULE, decode_rule)
-NEIGHBOURS = Query(uapi.RTM_GETNEIGH, bytes(uapi.NDMSG.size), uapi.RTM_NEWNEIGH, decode_neighbour)
 
 
 def _mode(data: bytes, info: Attributes) -> int | None:

@@ -8,46 +8,52 @@ import socket
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 
 from netd.kernel import tag, uapi
-from netd.kernel.attributes import attribute
+from netd.kernel.attributes import attribute, u8, u32
 from netd.kernel.netlink import Message
-from netd.kernel.uapi import I32, NLA_F_NESTED, NLATTR, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, U32
+from netd.kernel.tunnels_encode import vxlan_details, vxlan_learning, vxlan_port
+from netd.kernel.uapi import I32, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
 from netd.plan.objects import Address, Bridge, Ifb, Link, Macvlan, Route, Rule, Veth, VethPeer
+from netd.plan.tunnels import Vxlan
 
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # if_link.h
 IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
+IPV6_MTU_MIN = 1280  # IPV6_MIN_MTU in linux/ipv6.h: with less a link has no IPv6 at all
 _CREATE = NLM_F_CREATE | NLM_F_EXCL
 
 
 def new_bridge(link: Bridge) -> Message:
     """A bridge without STP. It does not hand bridged frames to iptables: a foreign forward
-    policy would drop what containers of one network say to each other.
+    policy would drop what containers of one network say to each other. Its ports are in no
+    VLAN: each forwarding entry would be made for that as well (br_fdb_add in br_fdb.c).
     """
     details = (
-        _u32(uapi.IFLA_BR_FORWARD_DELAY, 0)
-        + _u32(uapi.IFLA_BR_STP_STATE, 0)
-        + _u8(uapi.IFLA_BR_MCAST_SNOOPING, 0)
-        + _u8(uapi.IFLA_BR_NF_CALL_IPTABLES, 0)
-        + _u8(uapi.IFLA_BR_NF_CALL_IP6TABLES, 0)
-        + _u8(uapi.IFLA_BR_NF_CALL_ARPTABLES, 0)
+        u32(uapi.IFLA_BR_FORWARD_DELAY, 0)
+        + u32(uapi.IFLA_BR_STP_STATE, 0)
+        + u8(uapi.IFLA_BR_MCAST_SNOOPING, 0)
+        + u8(uapi.IFLA_BR_NF_CALL_IPTABLES, 0)
+        + u8(uapi.IFLA_BR_NF_CALL_IP6TABLES, 0)
+        + u8(uapi.IFLA_BR_NF_CALL_ARPTABLES, 0)
+        + attribute(uapi.IFLA_BR_VLAN_DEFAULT_PVID, bytes(2))
     )
     return _new_link(link, _mac(link.mac) + _link_info("bridge", details))
 
 
-def new_veth(link: Veth, *, master: int | None, peer_netns: int) -> Message:
-    """A veth pair, the peer in the namespace of descriptor `peer_netns`, down.
+def new_veth(link: Veth, *, master: int | None, peer_netns: int | None) -> Message:
+    """A veth pair, the peer in the namespace of descriptor `peer_netns`, or beside it, down.
 
     The peer cannot come up in the same request: the pair is not yet tied (ENOTCONN).
     """
     peer = (
         bytes(uapi.IFINFOMSG.size)
         + _text(uapi.IFLA_IFNAME, link.peer_name)
-        + _u32(uapi.IFLA_GROUP, tag.GUEST_GROUP)
+        + u32(uapi.IFLA_GROUP, tag.GUEST_GROUP)
         + _mac(link.peer_mac)
         + _mtu(link.mtu)
         + _ONE_QUEUE
-        + _u32(uapi.IFLA_NET_NS_FD, peer_netns)
     )
-    upper = b"" if master is None else _u32(uapi.IFLA_MASTER, master)
+    if peer_netns is not None:
+        peer += u32(uapi.IFLA_NET_NS_FD, peer_netns)
+    upper = b"" if master is None else u32(uapi.IFLA_MASTER, master)
     details = attribute(uapi.VETH_INFO_PEER | NLA_F_NESTED, peer)
     return _new_link(link, upper + _ONE_QUEUE + _link_info("veth", details))
 
@@ -55,19 +61,25 @@ def new_veth(link: Veth, *, master: int | None, peer_netns: int) -> Message:
 def new_macvlan(link: Macvlan, *, parent: int, netns: int | None) -> Message:
     """A macvlan or ipvlan on the link `parent`, made in the namespace of descriptor `netns`."""
     if link.kind == "macvlan":
-        mode = _u32(uapi.IFLA_MACVLAN_MODE, MACVLAN_MODES[link.mode])
+        mode = u32(uapi.IFLA_MACVLAN_MODE, MACVLAN_MODES[link.mode])
     else:
         mode = attribute(uapi.IFLA_IPVLAN_MODE, IPVLAN_MODES[link.mode].to_bytes(2, "little"))
-    attributes = _u32(uapi.IFLA_LINK, parent) + _link_info(link.kind, mode)
+    attributes = u32(uapi.IFLA_LINK, parent) + _link_info(link.kind, mode)
     if link.mac:
         attributes += _mac(link.mac)
     if netns is not None:
-        attributes += _u32(uapi.IFLA_NET_NS_FD, netns)
+        attributes += u32(uapi.IFLA_NET_NS_FD, netns)
     return _new_link(link, attributes)
 
 
 def new_ifb(link: Ifb) -> Message:
     return _new_link(link, _link_info("ifb", b""))
+
+
+def new_vxlan(link: Vxlan, *, master: int) -> Message:
+    """A VXLAN link, down, as a port of the bridge `master`."""
+    attributes = u32(uapi.IFLA_MASTER, master) + _mac(link.mac)
+    return _new_link(link, attributes + _link_info("vxlan", vxlan_details(link)))
 
 
 def finish_link(link: Link) -> Message:
@@ -80,23 +92,28 @@ def finish_link(link: Link) -> Message:
     if isinstance(link, Bridge):
         attributes += _mtu(link.mtu)
     finishing = set_link(link, attributes=attributes)
-    if isinstance(link, Veth) and link.hairpin:
-        return _as_port(finishing, hairpin=True)
+    if isinstance(link, Vxlan) or (isinstance(link, Veth) and link.hairpin):
+        return _as_port(finishing, link)
     return finishing
 
 
-def change_link(link: Link, index: int, *, master: int | None) -> Message:
-    """Make all that netd manages of link `index` as it should be. `master` 0 is none."""
+def change_link(link: Link, index: int, *, mac: str, master: int | None) -> Message:
+    """Make all that netd manages of link `index` as it should be. `master` 0 is none.
+
+    `mac` is the one it has. To set that anew would make the link forget all its neighbours:
+    the kernel tells of a change without looking (netif_set_mac_address in net/core/dev.c).
+    """
     attributes = _mtu(link.mtu)
-    if mac := getattr(link, "mac", None):
-        attributes += _mac(mac)
+    wanted: str | None = getattr(link, "mac", None)
+    if wanted and wanted != mac:
+        attributes += _mac(wanted)
     if master is not None:
-        attributes += _u32(uapi.IFLA_MASTER, master)
+        attributes += u32(uapi.IFLA_MASTER, master)
     if link.ns:
-        attributes += _u32(uapi.IFLA_GROUP, tag.GUEST_GROUP)
+        attributes += u32(uapi.IFLA_GROUP, tag.GUEST_GROUP)
     else:
         attributes += _text(uapi.IFLA_IFALIAS, tag.alias(link.owner))
-        attributes += _u32(uapi.IFLA_GROUP, tag.LINK_GROUP)
+        attributes += u32(uapi.IFLA_GROUP, tag.LINK_GROUP)
     return set_link(link, index=index, attributes=attributes)
 
 
@@ -107,10 +124,15 @@ def set_link(link: Link, *, index: int = 0, attributes: bytes = b"") -> Message:
     return Message(uapi.RTM_SETLINK, 0, header + name + attributes + _families(link))
 
 
-def set_hairpin(index: int, *, hairpin: bool) -> Message:
-    """Whether a bridge sends what comes from its port `index` back there."""
+def set_mtu(index: int, mtu: int) -> Message:
+    """Only the MTU of the link `index`: what else is set may need IPv6 to be there first."""
+    return Message(uapi.RTM_SETLINK, 0, uapi.IFINFOMSG.pack(AF_UNSPEC, 0, index, 0, 0) + _mtu(mtu))
+
+
+def set_port(link: Veth | Vxlan, index: int) -> Message:
+    """What a bridge does with its port `index`; it forgets that when the port leaves."""
     header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, index, 0, 0)
-    return _as_port(Message(uapi.RTM_SETLINK, 0, header), hairpin=hairpin)
+    return _as_port(Message(uapi.RTM_SETLINK, 0, header), link)
 
 
 def retire_link(index: int) -> Message:
@@ -119,7 +141,7 @@ def retire_link(index: int) -> Message:
     Not a disabled bridge port: the peer's owner could enable that by setting the peer up anew.
     """
     header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, index, 0, uapi.IFF_UP)
-    return Message(uapi.RTM_SETLINK, 0, header + _u32(uapi.IFLA_GROUP, tag.RETIRED_GROUP))
+    return Message(uapi.RTM_SETLINK, 0, header + u32(uapi.IFLA_GROUP, tag.RETIRED_GROUP))
 
 
 def delete_link(index: int) -> Message:
@@ -128,13 +150,13 @@ def delete_link(index: int) -> Message:
 
 def delete_retired_links() -> Message:
     """Remove all links marked by `retire_link`. Done together they share the waits for RCU."""
-    payload = bytes(uapi.IFINFOMSG.size) + _u32(uapi.IFLA_GROUP, tag.RETIRED_GROUP)
+    payload = bytes(uapi.IFINFOMSG.size) + u32(uapi.IFLA_GROUP, tag.RETIRED_GROUP)
     return Message(uapi.RTM_DELLINK, 0, payload)
 
 
 def new_nsid(netns: int) -> Message:
     """An id, chosen by the kernel, for the namespace of descriptor `netns`. EEXIST: it has one."""
-    attributes = _u32(uapi.NETNSA_FD, netns)
+    attributes = u32(uapi.NETNSA_FD, netns)
     attributes += attribute(uapi.NETNSA_NSID, I32.pack(uapi.NETNSA_NSID_NOT_ASSIGNED))
     return Message(uapi.RTM_NEWNSID, 0, uapi.RTGENMSG.pack(AF_UNSPEC) + attributes)
 
@@ -177,20 +199,26 @@ def delete_rule(unwanted: Rule) -> Message:
 
 def _new_link(link: Link, attributes: bytes) -> Message:
     # What `finish_link` follows comes up by that, with no link-local address of the kernel's.
-    up = link.up and not isinstance(link, Bridge | Veth)
+    up = link.up and not isinstance(link, Bridge | Veth | Vxlan)
     header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, 0, uapi.IFF_UP if up else 0, uapi.IFF_UP)
     group = tag.GUEST_GROUP if link.ns else tag.LINK_GROUP
-    common = _text(uapi.IFLA_IFNAME, link.name) + _u32(uapi.IFLA_GROUP, group)
+    common = _text(uapi.IFLA_IFNAME, link.name) + u32(uapi.IFLA_GROUP, group)
     if not isinstance(link, Bridge):
         common += _mtu(link.mtu)
     return Message(uapi.RTM_NEWLINK, _CREATE, header + common + attributes)
 
 
-def _as_port(setting: Message, *, hairpin: bool) -> Message:
-    """The same with a setting of the bridge port. Only RTM_NEWLINK reads IFLA_LINKINFO."""
-    info = _text(uapi.IFLA_INFO_SLAVE_KIND, "bridge") + attribute(
-        uapi.IFLA_INFO_SLAVE_DATA | NLA_F_NESTED, _u8(uapi.IFLA_BRPORT_MODE, int(hairpin))
-    )
+def _as_port(setting: Message, link: Veth | Vxlan) -> Message:
+    """The same with settings of the bridge port. Only RTM_NEWLINK reads IFLA_LINKINFO."""
+    info = b""
+    if isinstance(link, Vxlan):
+        port = vxlan_port(link)
+        info += _text(uapi.IFLA_INFO_KIND, "vxlan")
+        info += attribute(uapi.IFLA_INFO_DATA | NLA_F_NESTED, vxlan_learning())
+    else:
+        port = u8(uapi.IFLA_BRPORT_MODE, int(link.hairpin))
+    info += _text(uapi.IFLA_INFO_SLAVE_KIND, "bridge")
+    info += attribute(uapi.IFLA_INFO_SLAVE_DATA | NLA_F_NESTED, port)
     payload = setting.payload + attribute(uapi.IFLA_LINKINFO | NLA_F_NESTED, info)
     return Message(uapi.RTM_NEWLINK, 0, payload)
 
@@ -199,13 +227,15 @@ def _families(link: Link) -> bytes:
     """IFLA_AF_SPEC: settings of one address family."""
     # A bridge port needs no IPv6 address; without a link-local one it answers to nobody. Others
     # get theirs from netd, not from the kernel, which would test it for duplicates first.
-    mode = _u8(uapi.IFLA_INET6_ADDR_GEN_MODE, uapi.IN6_ADDR_GEN_MODE_NONE)
+    mode = u8(uapi.IFLA_INET6_ADDR_GEN_MODE, uapi.IN6_ADDR_GEN_MODE_NONE)
     without_address = attribute(AF_INET6 | NLA_F_NESTED, mode)
+    if link.mtu is not None and link.mtu < IPV6_MTU_MIN:
+        without_address = b""  # the kernel refuses settings of a family that is not there
     match link:
-        case Veth() | VethPeer():
+        case Veth() | VethPeer() | Vxlan():
             families = without_address
         case Bridge():
-            value = _u32(uapi.IPV4_DEVCONF_ROUTE_LOCALNET, int(link.route_localnet))
+            value = u32(uapi.IPV4_DEVCONF_ROUTE_LOCALNET, int(link.route_localnet))
             conf = attribute(uapi.IFLA_INET_CONF | NLA_F_NESTED, value)
             families = attribute(AF_INET | NLA_F_NESTED, conf) + without_address
         case _:
@@ -227,11 +257,11 @@ def _route(route: Route, index: int) -> bytes:
         uapi.RTN_UNICAST,
         0,
     )
-    attributes = _u32(uapi.RTA_TABLE, route.table) + _u32(uapi.RTA_OIF, index)
+    attributes = u32(uapi.RTA_TABLE, route.table) + u32(uapi.RTA_OIF, index)
     if length:
         attributes += attribute(uapi.RTA_DST, packed)
     if metric := default_metric(family) if route.metric is None else route.metric:
-        attributes += _u32(uapi.RTA_PRIORITY, metric)
+        attributes += u32(uapi.RTA_PRIORITY, metric)
     if route.gateway is not None:
         attributes += attribute(uapi.RTA_GATEWAY, socket.inet_pton(family, route.gateway))
     if route.source is not None:
@@ -250,18 +280,10 @@ def _rule(rule: Rule) -> bytes:
     return (
         header
         + attribute(uapi.FRA_SRC, packed)
-        + _u32(uapi.FRA_TABLE, rule.table)
-        + _u32(uapi.FRA_PRIORITY, rule.priority)
-        + _u8(uapi.FRA_PROTOCOL, tag.PROTOCOL)
+        + u32(uapi.FRA_TABLE, rule.table)
+        + u32(uapi.FRA_PRIORITY, rule.priority)
+        + u8(uapi.FRA_PROTOCOL, tag.PROTOCOL)
     )
-
-
-def _u32(kind: int, value: int) -> bytes:
-    return NLATTR.pack(8, kind) + U32.pack(value)
-
-
-def _u8(kind: int, value: int) -> bytes:
-    return NLATTR.pack(5, kind) + bytes((value, 0, 0, 0))
 
 
 def _text(kind: int, value: str) -> bytes:
@@ -273,7 +295,7 @@ def _mac(value: str) -> bytes:
 
 
 def _mtu(value: int | None) -> bytes:
-    return b"" if value is None else _u32(uapi.IFLA_MTU, value)
+    return b"" if value is None else u32(uapi.IFLA_MTU, value)
 
 
 def _link_info(kind: str, details: bytes) -> bytes:
@@ -296,4 +318,4 @@ def _broadcast(packed: bytes, length: int) -> bytes:
 
 # A veth has as many queues as the host has processors, each with its kobjects to make and to
 # remove, and uses the first one only: it has no qdisc that would choose another.
-_ONE_QUEUE = _u32(uapi.IFLA_NUM_TX_QUEUES, 1) + _u32(uapi.IFLA_NUM_RX_QUEUES, 1)
+_ONE_QUEUE = u32(uapi.IFLA_NUM_TX_QUEUES, 1) + u32(uapi.IFLA_NUM_RX_QUEUES, 1)

@@ -10,8 +10,17 @@ from typing import Final, Literal, NamedTuple
 
 from netd.engine.interfaces import Trigger
 from netd.kernel import tag, uapi
-from netd.kernel.attributes import attributes
-from netd.kernel.rtnl_decode import decode_address, decode_route, decode_rule, mac, text, u32
+from netd.kernel.attributes import Attributes, attributes
+from netd.kernel.rtnl_decode import (
+    decode_address,
+    decode_link,
+    decode_route,
+    decode_rule,
+    mac,
+    text,
+    u32,
+)
+from netd.kernel.tunnel_events import TunnelEvents
 from netd.kernel.uapi import I32, IFINFOMSG, NLMSGHDR
 
 HOST_NSID: Final = -1
@@ -49,7 +58,8 @@ class RtnlEvents:
     Remembers the names of the host's links, to tell a link's master by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tunnels: TunnelEvents) -> None:
+        self._tunnels = tunnels
         self._names: dict[int, str] = {}
 
     def triggers(self, data: bytes, nsid: int) -> list[Trigger]:
@@ -83,13 +93,18 @@ class RtnlEvents:
         if family != socket.AF_UNSPEC:
             # The bridge tells of its ports in the same group. Its "delete" is a port that
             # leaves, and a message of the link itself comes as well.
-            return None
+            if event.nsid != HOST_NSID or event.verb == "delete":
+                return None
+            return self._tunnels.port(index, data, event.start + IFINFOMSG.size, event.end)
         found = attributes(data, event.start + IFINFOMSG.size, event.end)
         name = text(data, found[uapi.IFLA_IFNAME])
         if event.nsid != HOST_NSID:
             return Trigger(kind="link", verb=event.verb, name=name, host=False, nsid=event.nsid)
         self._remember(event.verb, index, name)
         master = u32(data, found.get(uapi.IFLA_MASTER))
+        if event.verb == "new" and _kind(data, found) == "vxlan":
+            link = decode_link(data, event.start, event.end)
+            return self._tunnels.note(link, None if master is None else self._name(master))
         group = u32(data, found.get(uapi.IFLA_GROUP)) or 0
         return Trigger(
             kind="link",
@@ -107,6 +122,7 @@ class RtnlEvents:
             self._names[index] = name
         else:
             self._names.pop(index, None)
+            self._tunnels.forget(index)
 
     def _name(self, index: int) -> str:
         name = self._names.get(index)
@@ -145,6 +161,11 @@ class RtnlEvents:
             if name := _DEVCONF.get((family, kind)):
                 return _trigger("sysctl", event, name)
         return None
+
+
+def _kind(data: bytes, found: Attributes) -> str:
+    info = found.get(uapi.IFLA_LINKINFO)
+    return text(data, attributes(data, *info).get(uapi.IFLA_INFO_KIND)) if info else ""
 
 
 def _trigger(

@@ -1,8 +1,6 @@
-"""What is seen of the simulated kernel from outside: observations, facts and triggers."""
+"""What the simulated kernel tells by itself: facts and triggers."""
 
 from typing import Final, Literal
-
-from msgspec.structs import replace
 
 from netd.engine.interfaces import Trigger
 from netd.kernel.simulation import OtherLink
@@ -26,27 +24,18 @@ from netd.plan.objects import (
     Veth,
     VethPeer,
 )
+from netd.plan.tunnels import FdbEntry, Neighbour, Vxlan
 
 # Of sysctls only these are told of: inet_netconf_notify_devconf() in net/ipv4/devinet.c.
 _NOTIFIED: Final = frozenset({"ip_forward", "forwarding", "rp_filter", "proxy_arp", "proxy_ndp"})
-_KIND: Final = {Bridge: "bridge", Veth: "veth", VethPeer: "veth", Ifb: "ifb", Loopback: ""}
-
-
-def as_seen(obj: Object, want: Object | None, link_owner: str) -> Object:
-    """What an observer sees: owners only of host links, of a veth's peer that there is one."""
-    if want is None or type(want) is not type(obj):
-        return obj if isinstance(obj, Link | SetElement) else replace(obj, owner=link_owner)
-    match obj, want:
-        case Veth(), Veth():
-            return replace(
-                obj, peer_ns=want.peer_ns, peer_name=want.peer_name, peer_mac=want.peer_mac
-            )
-        case Rule(), Rule():
-            return replace(obj, owner=want.owner, link=want.link)
-        case Link(ns=ns), _ if ns == HOST:
-            return obj
-        case _:
-            return replace(obj, owner=want.owner)
+_KIND: Final = {
+    Bridge: "bridge",
+    Veth: "veth",
+    VethPeer: "veth",
+    Ifb: "ifb",
+    Vxlan: "vxlan",
+    Loopback: "",
+}
 
 
 def trigger_of(verb: Literal["new", "delete"], obj: Object, nsid: int) -> Trigger | None:
@@ -60,11 +49,13 @@ def trigger_of(verb: Literal["new", "delete"], obj: Object, nsid: int) -> Trigge
                 kind="link",
                 verb=verb,
                 name=obj.name,
-                master=obj.master if isinstance(obj, Veth | OtherLink) else None,
+                master=_master(obj),
                 up=obj.up,
                 mtu=obj.mtu or 0,
                 mac=_mac(obj),
                 owner=obj.owner,
+                flood=isinstance(obj, Vxlan) and obj.flood,
+                quiet=not isinstance(obj, Vxlan) or obj.quiet,
             )
         case Address():
             return Trigger(kind="address", verb=verb, name=obj.address, host=host, nsid=nsid)
@@ -72,6 +63,13 @@ def trigger_of(verb: Literal["new", "delete"], obj: Object, nsid: int) -> Trigge
             return Trigger(kind="route", verb=verb, name=obj.destination, host=host, nsid=nsid)
         case Rule():
             return Trigger(kind="rule", verb=verb, name=obj.source, host=host, nsid=nsid)
+        case FdbEntry(destination=value) | Neighbour(mac=value):
+            return Trigger(
+                kind="fdb" if isinstance(obj, FdbEntry) else "neighbour",
+                verb=verb if getattr(obj, "bridged", True) and value else "delete",
+                key=obj.key,
+                value=value,
+            )
         case Shaper() | Redirect():
             return Trigger(kind="shaping", verb=verb, name=obj.link, host=host, nsid=nsid)
         case Sysctl() if obj.name.rpartition("/")[2] in _NOTIFIED:
@@ -93,9 +91,19 @@ def link_fact(link: Link, *, index: int, ours: bool) -> LinkFact:
         kind=kind,
         up=link.up,
         ours=ours,
-        master=link.master if isinstance(link, Veth | OtherLink) else None,
+        master=_master(link),
     )
 
 
+def _master(link: Link) -> str | None:
+    return link.master or None if isinstance(link, Veth | Vxlan | OtherLink) else None
+
+
 def _mac(link: Link) -> str:
-    return link.mac or "" if isinstance(link, Bridge | Macvlan | VethPeer | OtherLink) else ""
+    match link:
+        case Bridge(mac=mac) | Macvlan(mac=mac) | VethPeer(mac=mac) | Vxlan(mac=mac):
+            return mac or ""
+        case OtherLink(mac=mac):
+            return mac
+        case _:
+            return ""

@@ -6,14 +6,23 @@ ask the real kernel the same questions.
 """
 
 import errno
-import os
 from collections.abc import Callable, Iterator
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import ip_interface
 from typing import Final, Literal, TypeVar
 
 from msgspec.structs import replace
 
+from netd.kernel.refusal import Refused
+from netd.kernel.simulated_routes import after_address, check_route
+from netd.kernel.simulated_tunnels import (
+    as_port,
+    as_written,
+    check_fdb_entry,
+    check_vxlan,
+    without_half,
+)
 from netd.model.errors import Invalid
+from netd.plan.diff import is_made_anew
 from netd.plan.firewall import element_text
 from netd.plan.objects import (
     HOST,
@@ -34,20 +43,13 @@ from netd.plan.objects import (
     Veth,
     VethPeer,
 )
+from netd.plan.tunnels import FdbEntry, Neighbour, Vxlan
 
 BRIDGE_PORTS_MAX: Final = 1023  # find_portno() in net/bridge/br_if.c; 0 is not given out
 DEFAULT_MTU: Final = 1500
 LOOPBACK_MTU: Final = 65536
 
 AnyObject = TypeVar("AnyObject", bound=Object)
-
-
-class Refused(Exception):
-    """The kernel says no. `errno` as in errno(3)."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(os.strerror(number))
-        self.errno = number
 
 
 class OtherLink(Link, frozen=True, kw_only=True):
@@ -61,6 +63,9 @@ class OtherLink(Link, frozen=True, kw_only=True):
     def text(self) -> str:
         kind = f" type {self.kind}" if self.kind else ""
         return f"link {self.name}{kind} mtu {self.mtu}"
+
+
+_NAMES_ITS_LINK: Final = (Address, Route, Shaper, Redirect, FdbEntry, Neighbour)
 
 
 class Simulation:
@@ -113,7 +118,7 @@ class Simulation:
             obj = replace(obj, mtu=DEFAULT_MTU)
         if isinstance(obj, Veth):
             self._add_peer(obj, tagged)
-        self._put(obj, tagged)
+        self._put(self._as_made(obj), tagged)
 
     def change(self, obj: Object) -> None:
         """Make what is there like `obj`; who made it stays as it is. Raises `Refused`."""
@@ -128,7 +133,14 @@ class Simulation:
         self._check(obj)
         if isinstance(obj, Link) and isinstance(now, Link) and obj.mtu is None:
             obj = replace(obj, mtu=now.mtu)
-        self._put(obj, obj.key in self.tagged)
+        self._put(self._as_made(obj), obj.key in self.tagged)
+        match obj, now:
+            case Vxlan(), Vxlan() if obj.master != now.master:
+                self._leave_bridge(obj)
+            case Bridge(), Bridge() if obj.mac != now.mac:
+                self._forget_neighbours(obj)  # neigh_changeaddr() in net/core/neighbour.c
+            case _:
+                pass
         if isinstance(obj, Link) and not obj.up:
             self._link_down(obj)
 
@@ -144,7 +156,8 @@ class Simulation:
                 self._delete_link(obj)
             case Address():
                 self._drop(obj)
-                self._address_gone(obj)
+                for route, left in after_address(obj, self.objects):
+                    self.become(route, left)
             case Ruleset():
                 self._drop(obj)
                 self._delete_elements(obj)
@@ -162,7 +175,7 @@ class Simulation:
         if peer := self._peers.pop(link.key, None):
             self._peers[peer], self._peers[renamed.key] = renamed.key, peer
         for obj in list(self.objects.values()):
-            if obj.link_key == link.key and isinstance(obj, Address | Route | Shaper | Redirect):
+            if obj.link_key == link.key and isinstance(obj, _NAMES_ITS_LINK):
                 self._drop(obj)
                 self._put(replace(obj, link=new), tagged=False)
         self._changed("new", renamed)
@@ -171,15 +184,35 @@ class Simulation:
         """Where the other end of the pair is."""
         return self._peers.get(veth.key)
 
+    def is_own(self, obj: Object) -> bool:
+        """Whether what is there is netd's to change: of a link, only if it carries netd's tag.
+
+        What else has a key that netd wants is on a link of netd's or in a place of netd's.
+        """
+        now = self.objects.get(obj.key)
+        if type(now) is not type(obj):
+            return False
+        taggable = isinstance(obj, Link) and not isinstance(obj, Loopback)
+        return not taggable or obj.key in self.tagged
+
+    def is_on_a_strangers_link(self, obj: Object) -> bool:
+        link = self.objects.get(obj.link_key) if obj.link_key else None
+        return link is not None and not self.is_own(link)
+
     def _is_settled_otherwise(self, want: Object, now: Object) -> bool:
         """Whether they differ in what is settled when a link is made."""
         match want, now:
             case Veth(), Veth():
                 return self.peer_of(now) != (want.peer_ns, "link", want.peer_name)
-            case Macvlan(), Macvlan():
-                return (want.kind, want.parent, want.mode) != (now.kind, now.parent, now.mode)
             case _:
-                return False
+                return is_made_anew(want, now)
+
+    def become(self, obj: Object, left: Object | None) -> None:
+        """Something changes `obj` along with itself; `left` None: it takes it along."""
+        if left is None:
+            self._drop(obj)
+        elif left != obj:
+            self._put(left, obj.key in self.tagged)
 
     def _put(self, obj: Object, tagged: bool) -> None:
         self.objects[obj.key] = obj
@@ -199,12 +232,20 @@ class Simulation:
             case Veth() | OtherLink():
                 if obj.master is not None:
                     self._check_master(obj.key, obj.master)
+            case Vxlan():
+                check_vxlan(obj, self.of_type(Vxlan))
+                if obj.master:
+                    self._check_master(obj.key, obj.master)
+            case FdbEntry():
+                check_fdb_entry(obj, self.link(obj.ns, obj.link))
+            case Neighbour():
+                self.link(obj.ns, obj.link)
             case Macvlan():
                 self.link(HOST, obj.parent)
             case Address():
                 self.link(obj.ns, obj.link)
             case Route():
-                self._check_route(obj)
+                check_route(obj, self.link(obj.ns, obj.link), self.objects)
             case Shaper():
                 self.link(obj.ns, obj.link)
             case Redirect():
@@ -224,42 +265,12 @@ class Simulation:
         others = [
             link
             for link in self.of_type(Link)
-            if isinstance(link, Veth | OtherLink) and link.master == name and link.key != port
+            if isinstance(link, Veth | Vxlan | OtherLink)
+            and link.master == name
+            and link.key != port
         ]
         if len(others) >= BRIDGE_PORTS_MAX:
             raise Refused(errno.EXFULL)
-
-    def _check_route(self, route: Route) -> None:
-        link = self.link(route.ns, route.link)
-        if not link.up:
-            raise Refused(errno.ENETDOWN)
-        on_link = [addr for addr in self.of_type(Address) if addr.link_key == route.link_key]
-        if route.gateway is not None and not self._reachable(route, route.gateway, on_link):
-            old = ip_address(route.gateway).version == 4
-            raise Refused(errno.ENETUNREACH if old else errno.EHOSTUNREACH)
-        if route.source is not None:
-            local = {
-                ip_interface(addr.address).ip
-                for addr in self.of_type(Address)
-                if addr.ns == route.ns
-            }
-            if ip_address(route.source) not in local:
-                raise Refused(errno.EINVAL)
-        for other in self.of_type(Route):
-            if _place(other) == _place(route) and other.key != route.key:
-                raise Refused(errno.EEXIST)
-
-    def _reachable(self, route: Route, gateway: str, on_link: list[Address]) -> bool:
-        address = ip_address(gateway)
-        if any(address in ip_interface(addr.address).network for addr in on_link):
-            return True
-        return any(
-            other.gateway is None
-            and other.link_key == route.link_key
-            and other.table == 254
-            and address in ip_network(other.destination)
-            for other in self.of_type(Route)
-        )
 
     def _check_sysctl(self, sysctl: Sysctl) -> None:
         match sysctl.name.split("/"):
@@ -280,6 +291,8 @@ class Simulation:
     def _add_peer(self, veth: Veth, tagged: bool) -> None:
         if veth.peer_ns not in self.namespaces:
             raise Refused(errno.ENOENT)
+        if veth.peer_ns == HOST:
+            tagged = False  # it has a container's tag, which is nothing of netd's on the host
         peer = VethPeer(
             ns=veth.peer_ns,
             owner=veth.owner,
@@ -305,6 +318,9 @@ class Simulation:
                 case Veth() if link.ns == obj.ns and obj.master == link.name:
                     free = replace(obj, master=None, hairpin=False)
                     self._put(free, obj.key in self.tagged)
+                case Vxlan() if link.ns == obj.ns and obj.master == link.name:
+                    self._put(as_port(obj, ""), obj.key in self.tagged)
+                    self._leave_bridge(obj)
                 case OtherLink() if link.ns == obj.ns and obj.master == link.name:
                     self._put(replace(obj, master=None), obj.key in self.tagged)
                 case Macvlan() if link.ns == HOST and obj.parent == link.name:
@@ -319,8 +335,23 @@ class Simulation:
         if isinstance(peer, Link):
             self._delete_link(peer)
 
+    def _as_made(self, obj: Object) -> Object:
+        return as_written(obj, self.link(obj.ns, obj.link)) if isinstance(obj, FdbEntry) else obj
+
+    def _leave_bridge(self, tunnel: Vxlan) -> None:
+        """The bridge forgets what was to leave by the port; the link's entries stay."""
+        for entry in self.of_type(FdbEntry):
+            if entry.link_key == tunnel.key:
+                self.become(entry, without_half(entry, "bridge"))
+
+    def _forget_neighbours(self, link: Link) -> None:
+        for neighbour in self.of_type(Neighbour):
+            if neighbour.link_key == link.key:
+                self._drop(neighbour)
+
     def _link_down(self, link: Link) -> None:
-        """Routes go, and IPv6 addresses (keep_addr_on_down is off unless somebody sets it)."""
+        """Routes and neighbours go, and IPv6 addresses (keep_addr_on_down is off by default)."""
+        self._forget_neighbours(link)
         for address in self.of_type(Address):
             if address.link_key == link.key and ip_interface(address.address).version == 6:
                 self._drop(address)
@@ -328,37 +359,7 @@ class Simulation:
             if route.link_key == link.key:
                 self._drop(route)
 
-    def _address_gone(self, gone: Address) -> None:
-        """IPv4 routes go with the last IPv4 address of their link, or with their source.
-
-        fib_inetaddr_event() and fib_sync_down_addr() in net/ipv4/fib_frontend.c and
-        fib_semantics.c. IPv6 routes stay; they only forget their source.
-        """
-        local = ip_interface(gone.address)
-        if local.version == 6:
-            for route in self.of_type(Route):
-                if route.ns == gone.ns and route.source == str(local.ip):
-                    self._put(replace(route, source=None), route.key in self.tagged)
-            return
-        last = not any(
-            other.link_key == gone.link_key and ip_interface(other.address).version == 4
-            for other in self.of_type(Address)
-        )
-        for route in self.of_type(Route):
-            if ip_network(route.destination).version == 6 or route.ns != gone.ns:
-                continue
-            if route.source == str(local.ip) or (last and route.link_key == gone.link_key):
-                self._drop(route)
-
     def _delete_elements(self, ruleset: Ruleset) -> None:
         for element in self.of_type(SetElement):
             if element.ns == ruleset.ns:
                 self._drop(element)
-
-
-def _place(route: Route) -> tuple[str, int, str, int]:
-    """What only one unicast route can have. The default metric of IPv6 is IP6_RT_PRIO_USER."""
-    metric = route.metric
-    if metric is None:
-        metric = 1024 if ip_network(route.destination).version == 6 else 0
-    return route.ns, route.table, route.destination, metric

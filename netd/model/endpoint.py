@@ -58,12 +58,15 @@ class AttachRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 class EndpointPatch(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What can be changed on a live endpoint. A field that is left out stays as it is."""
+    """What can be changed on a live endpoint. A field that is left out stays as it is; the name
+    "" is the one that an endpoint has which asked for none.
+    """
 
     ports: tuple[PortMapping, ...] | None = None
     aliases: tuple[Word, ...] | None = None
     labels: dict[str, str] | None = None
     bandwidth: Bandwidth | None = None
+    name: Word | None = None
 
 
 class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +127,14 @@ class EndpointRecord(msgspec.Struct, frozen=True, kw_only=True):
     request: AttachRequest
     sandbox: Sandbox | None = None
     unfinished: bool = False
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the container's end is a runtime's to move and to set up.
+
+        Where it is then is not known: the endpoint lives as long as its link on the host.
+        """
+        return self.sandbox is None and bool(self.endpoint.host_ifname)
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ _NETWORK = re.compile(r"[a-z0-9]([a-z0-9_.-]{0,61}[a-z0-9])?\Z")
 _ID = re.compile(r"[0-9a-f]{16}\Z")
 _DNS_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\Z", re.IGNORECASE)
 _CONTAINER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:@-]{0,127}\Z")
-_ENDPOINT_LINK = re.compile(r"n[vi][0-9a-f]{12}\Z")  # see veth_name and ifb_name
+_ENDPOINT_LINK = re.compile(r"n[vpi][0-9a-f]{12}\Z")  # veth_name, peer_name and ifb_name
 # dev_valid_name() in net/core/dev.c refuses '/', ':' and white space; '%' is expanded as a
 # template by dev_alloc_name(), so it must never reach the kernel.
 _IFNAME = re.compile(r"[A-Za-z0-9_.@+-]{1,15}\Z")
@@ -89,6 +89,11 @@ def bridge_name(network: str) -> str:
     return _link_name("nd-", network)
 
 
+def tunnel_name(network: str) -> str:
+    """The name of an overlay network's VXLAN link."""
+    return _link_name("nx-", network)
+
+
 def shim_name(network: str) -> str:
     """The name of a macvlan network's host-side link."""
     return _link_name("ns-", network)
@@ -97,6 +102,11 @@ def shim_name(network: str) -> str:
 def veth_name(endpoint_id: str) -> str:
     """The name of an endpoint's host-side veth."""
     return "nv" + endpoint_id[:12]
+
+
+def peer_name(endpoint_id: str) -> str:
+    """The name that a veth's other end has on the host, until a runtime moves it from there."""
+    return "np" + endpoint_id[:12]
 
 
 def ifb_name(endpoint_id: str) -> str:

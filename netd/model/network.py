@@ -32,7 +32,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     """A network as it is recorded and shown. `mtu` is in bytes, `created_at` RFC 3339 UTC.
 
     `gateways` has one address for each subnet, in the same order; both are empty where the
-    driver has no subnets (host, none).
+    driver has no subnets (host, none). `seeds` are the members that own the addresses of an
+    overlay network from the beginning; () of other networks.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     labels: dict[str, str] = {}
     options: dict[str, str | int | bool] = {}
+    seeds: tuple[str, ...] = ()
     created_at: str = ""
     conditions: tuple[Condition, ...] = ()
 

@@ -7,7 +7,7 @@ import msgspec
 from netd.model.condition import Condition
 from netd.model.names import Word
 
-RecordType = Literal["A", "AAAA", "PTR"]
+RecordType = Literal["A", "AAAA", "SRV", "TXT", "PTR", "SOA", "NS", "ANY"]
 MemberState = Literal["alive", "suspect", "dead", "left"]
 
 
@@ -45,6 +45,17 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     created_at: str = ""
     since: str = ""
     conditions: tuple[Condition, ...] = ()
+
+
+class AddressLevels(msgspec.Struct, frozen=True, kw_only=True):
+    """How many addresses of one family this host owns of an overlay, to be given unasked, and how
+    many of these anybody could have now.
+    """
+
+    network: str
+    family: Literal[4, 6]
+    owned: int
+    free: int
 
 
 class JoinResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +168,21 @@ class Resolution(msgspec.Struct, frozen=True, kw_only=True):
     records: tuple[NameRecord, ...] = ()
 
 
+class Trace(msgspec.Struct, frozen=True, kw_only=True):
+    """A look-up with all that its answer has, and in words how it came about.
+
+    `rcode` FORWARD says that the registry asks others. `networks` are those whose names whoever
+    asks may see; None: all names.
+    """
+
+    rcode: Literal["NOERROR", "NXDOMAIN", "REFUSED", "FORWARD"]
+    records: tuple[NameRecord, ...]
+    additional: tuple[NameRecord, ...]
+    authority: tuple[NameRecord, ...]
+    networks: tuple[str, ...] | None
+    steps: tuple[str, ...]
+
+
 class NameChange(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One line of `GET /v1/names?watch=1`.
 
@@ -177,6 +203,18 @@ class PlannedOperation(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     reason: str
     error: str = ""
+
+
+class Reclaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Hosts, by name or id, that will not come back with the addresses they own of a network."""
+
+    members: Annotated[tuple[Word, ...], msgspec.Meta(min_length=1, max_length=1000)]
+
+
+class Reclaimed(msgspec.Struct, frozen=True, kw_only=True):
+    """The prefixes that this host owns now."""
+
+    prefixes: tuple[str, ...]
 
 
 class ReconcileReport(msgspec.Struct, frozen=True, kw_only=True):

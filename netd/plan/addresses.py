@@ -28,14 +28,25 @@ DERIVED_MACS = "0e:"  # locally administered, and used by no hypervisor or conta
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}\Z")
 
 
+def bare(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Addresses without the lengths of their prefixes."""
+    return tuple(address.partition("/")[0] for address in addresses)
+
+
 class Pool(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A range that subnets of `prefix` bits are cut from when a network names none."""
 
     base: str
     prefix: int
 
-    def subnets(self) -> Iterable[IPNetwork]:
-        return ipaddress.ip_network(self.base).subnets(new_prefix=self.prefix)
+    def subnets(self, start: int = 0) -> Iterable[IPNetwork]:
+        """All of them once, from number `start` (modulo their number) on."""
+        base = ipaddress.ip_network(self.base)
+        width = base.max_prefixlen - self.prefix
+        count = 1 << (self.prefix - base.prefixlen)
+        for number in range(count):
+            offset = (start + number) % count << width
+            yield type(base)((int(base.network_address) + offset, self.prefix))
 
 
 class Taken(msgspec.Struct, frozen=True):
@@ -168,12 +179,15 @@ def check_free(subnet: IPNetwork, taken: Iterable[Taken], field: str) -> None:
             raise Conflict(f"{subnet} overlaps {other.by}", field=field)
 
 
-def choose_subnet(pools: Sequence[Pool], taken: Sequence[Taken]) -> IPNetwork:
-    """The first subnet of the pools that overlaps nothing. Raises `Exhausted`."""
+def choose_subnet(pools: Sequence[Pool], taken: Sequence[Taken], start: int = 0) -> IPNetwork:
+    """The first subnet of the pools, from number `start` of each on, that overlaps nothing.
+
+    Raises `Exhausted`.
+    """
     for pool in pools:
         base = ipaddress.ip_network(pool.base)
         near = [other for other in taken if overlap(base, other.subnet)]
-        for subnet in pool.subnets():
+        for subnet in pool.subnets(start):
             if not any(overlap(subnet, other.subnet) for other in near):
                 return subnet
     bases = ", ".join(f"{pool.base} in /{pool.prefix}" for pool in pools)

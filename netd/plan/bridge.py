@@ -6,8 +6,10 @@ other networks or the outside begin does not come in, except through published p
 
 import ipaddress
 
-from netd.model.endpoint import EndpointRecord
-from netd.model.names import bridge_name, veth_name
+from msgspec.structs import replace
+
+from netd.model.endpoint import Endpoint, EndpointRecord
+from netd.model.names import bridge_name, peer_name, veth_name
 from netd.model.network import Network, NetworkSpec
 from netd.plan.addresses import derive_mac
 from netd.plan.context import Identity, Surroundings
@@ -28,7 +30,7 @@ from netd.plan.subnets import (
 _CONNECTED_METRIC_IPV6 = 256  # IP6_RT_PRIO_ADDRCONF, include/uapi/linux/ipv6_route.h
 PORTS_MAX = 1023  # BR_PORT_BITS is 10 and port 0 is not used: net/bridge/br_private.h
 
-_OPTIONS: dict[str, type] = {"masquerade": bool, "range": str}
+_OPTIONS: dict[str, type] = {"masquerade": bool, "hairpin": bool, "range": str}
 
 
 def complete(spec: NetworkSpec, identity: Identity, around: Surroundings) -> Network:
@@ -69,7 +71,7 @@ def network_objects(network: Network) -> list[Object]:
             mtu=network.mtu,
             route_localnet=not network.internal,
         ),
-        deaf_to_routers(ns=HOST, owner=network.id, link=bridge),
+        *deaf_to_routers(ns=HOST, owner=network.id, link=bridge, mtu=network.mtu),
         *link_local_address(network, ns=HOST, owner=network.id, link=bridge, mac=mac),
     ]
     for subnet, gateway in zip(network.subnets, network.gateways, strict=True):
@@ -81,29 +83,51 @@ def network_objects(network: Network) -> list[Object]:
     return objects + list(network_elements(network, bridge))
 
 
+def mirrored(obj: Object) -> Object:
+    """The object; of a veth, one whose port sends frames back out of it.
+
+    Where br_netfilter is on, a container that is led to itself gets its frames so.
+    """
+    return replace(obj, hairpin=True) if isinstance(obj, Veth) else obj
+
+
 def endpoint_objects(network: Network, record: EndpointRecord) -> list[Object]:
-    """The veth pair, what is inside the container, published ports and limits."""
+    """The veth pair, what is inside the container, published ports and limits.
+
+    Of an endpoint that is handed over nothing inside: its runtime sees to that.
+    """
     endpoint = record.endpoint
+    if record.handed_over:
+        return _host_half(network, endpoint, peer_ns=HOST, peer_name=peer_name(endpoint.id))
     assert record.sandbox is not None
     ns = record.sandbox.key
+    return [
+        *_host_half(network, endpoint, peer_ns=ns, peer_name=endpoint.ifname),
+        VethPeer(
+            ns=ns, owner=endpoint.id, name=endpoint.ifname, mac=endpoint.mac, mtu=endpoint.mtu
+        ),
+        Loopback(ns=ns),
+        *addresses_and_routes(network, record),
+    ]
+
+
+def _host_half(
+    network: Network, endpoint: Endpoint, *, peer_ns: str, peer_name: str
+) -> list[Object]:
+    """The veth pair, published ports and limits: all that is on the host."""
     return [
         Veth(
             owner=endpoint.id,
             name=endpoint.host_ifname,
             mtu=endpoint.mtu,
             master=bridge_name(network.name),
-            peer_ns=ns,
-            peer_name=endpoint.ifname,
+            peer_ns=peer_ns,
+            peer_name=peer_name,
             peer_mac=endpoint.mac,
             # Where br_netfilter is on, a container that calls its own published port is
             # answered by its own port of the bridge.
-            hairpin=bool(endpoint.ports),
+            hairpin=bool(endpoint.ports or network.options.get("hairpin")),
         ),
-        VethPeer(
-            ns=ns, owner=endpoint.id, name=endpoint.ifname, mac=endpoint.mac, mtu=endpoint.mtu
-        ),
-        Loopback(ns=ns),
-        *addresses_and_routes(network, record),
         *port_elements(endpoint),
         *shaping_objects(
             endpoint.id, endpoint.host_ifname, endpoint.bandwidth, endpoint.mtu or 1500

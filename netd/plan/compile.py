@@ -4,48 +4,53 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from netd.model.endpoint import EndpointRecord
-from netd.model.errors import Unavailable
-from netd.model.network import Network, NetworkSpec
-from netd.plan import bridge, host, macvlan
+from netd.model.network import DriverName, Network, NetworkSpec
+from netd.plan import bridge, host, macvlan, overlay
 from netd.plan.context import Identity, Surroundings
 from netd.plan.facts import Facts
 from netd.plan.firewall import ruleset
 from netd.plan.objects import Object, Sysctl
 from netd.plan.ports import Family
+from netd.plan.virtual import host_objects as virtual_objects
+from netd.plan.virtual_rules import VirtualPools
 
 
 class Driver(Protocol):
-    """What a network driver decides. The modules bridge, host and macvlan are drivers."""
+    """What a network driver decides. The modules bridge, host, macvlan and overlay are drivers."""
 
-    def complete(self, spec: NetworkSpec, identity: Identity, around: Surroundings) -> Network: ...
     def host_ifname(self, _network: Network, _endpoint_id: str, /) -> str: ...
     def network_objects(self, network: Network, /) -> list[Object]: ...
     def endpoint_objects(self, network: Network, record: EndpointRecord) -> list[Object]: ...
 
 
-_DRIVERS: dict[str, Driver] = {
+class LocalDriver(Driver, Protocol):
+    """A driver of networks that are this host's own business."""
+
+    def complete(self, spec: NetworkSpec, identity: Identity, around: Surroundings) -> Network: ...
+
+
+_LOCAL_DRIVERS: dict[str, LocalDriver] = {
     "bridge": bridge,
     "host": host,
     "none": host,
     "macvlan": macvlan,
     "ipvlan": macvlan,
 }
+_DRIVERS: dict[str, Driver] = {**_LOCAL_DRIVERS, "overlay": overlay}
 
 
-def driver_of(name: str) -> Driver:
-    """The driver. Raises `Unavailable` for one of the contract that is not there yet."""
-    try:
-        return _DRIVERS[name]
-    except KeyError:
-        known = ", ".join(_DRIVERS)
-        raise Unavailable(
-            f"driver {name!r} is not in this version; use one of {known}", field="driver"
-        ) from None
+def driver_of(name: DriverName) -> Driver:
+    return _DRIVERS[name]
+
+
+def local_driver_of(name: DriverName) -> LocalDriver:
+    """The driver of a network that only this host has: of any but overlays."""
+    return _LOCAL_DRIVERS[name]
 
 
 def needs_routing(network: Network) -> bool:
     """Whether the host forwards packets for this network."""
-    return network.driver == "bridge"
+    return network.driver in ("bridge", "overlay")
 
 
 def forwarded_families(networks: Iterable[Network]) -> frozenset[Family]:
@@ -57,20 +62,37 @@ def forwarded_families(networks: Iterable[Network]) -> frozenset[Family]:
 
 
 def host_objects(
-    networks: Iterable[Network], facts: Facts, *, forward_guard: bool, manage_forwarding: bool
+    networks: Iterable[Network],
+    facts: Facts,
+    *,
+    forward_guard: bool,
+    manage_forwarding: bool,
+    tunnel_port: int,
+    virtual: VirtualPools | None = None,
 ) -> list[Object]:
     """What all networks share: the nft table and forwarding. Nothing where none needs it.
 
+    `virtual` is for a host that has virtual addresses of services, with networks or without.
     A host that forwards IPv6 ignores router advertisements unless accept_ra is 2
     (Documentation/networking/ip-sysctl.rst), so uplinks that rely on them are told so first.
     """
     routed = [network for network in networks if needs_routing(network)]
-    if not routed:
+    if not routed and virtual is None:
         return []
-    objects: list[Object] = [ruleset(forward_guard=forward_guard)]
+    tunnels = any(network.driver == "overlay" for network in routed)
+    objects: list[Object] = [
+        ruleset(
+            forward_guard=forward_guard,
+            tunnel_port=tunnel_port if tunnels else None,
+            virtual=virtual,
+        )
+    ]
+    families = forwarded_families(routed)
+    if virtual is not None:
+        has_ipv6 = any(":" in fact.address for fact in facts.addresses)
+        objects += virtual_objects(virtual, ipv6=6 in families or has_ipv6)
     if not manage_forwarding:
         return objects
-    families = forwarded_families(routed)
     if 4 in families:
         objects.append(Sysctl(name="net/ipv4/ip_forward", value="1"))
     if 6 in families:

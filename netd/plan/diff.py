@@ -1,19 +1,23 @@
 """The difference between how the kernel should be and how it is, as ordered operations."""
 
-from collections.abc import Container
+from collections import defaultdict
+from collections.abc import Container, Iterator, Sequence
 
 from netd.plan.objects import (
     Address,
+    Bridge,
     Key,
     Macvlan,
     Object,
     Redirect,
     Route,
+    SetElement,
     State,
     Sysctl,
     Veth,
 )
 from netd.plan.operations import Operation
+from netd.plan.tunnels import FdbEntry, Neighbour, Vxlan
 
 
 def diff(
@@ -45,22 +49,32 @@ def diff(
     deletes.sort(key=lambda op: (-op.object.rank, op.object.key))
 
     gone = {key for op in deletes for key in _taken_by(op)}
-    creations = []
-    for want in sorted(desired.values(), key=lambda obj: (*_order(obj), obj.key)):
-        now = observed.get(want.key)
-        if now is not None and not gone.isdisjoint((want.key, *_ground_of(want))):
-            creations.append(Operation(verb="add", object=want, reason="went with another"))
-        elif not concerned(want):
-            continue
-        elif now is None:
-            creations.append(Operation(verb="add", object=want, reason="missing"))
-        elif reason := difference(want, now):
-            creations.append(Operation(verb="change", object=want, reason=reason, was=now))
-        else:
-            continue
-        gone |= _taken_by(creations[-1])
+    operations = deletes
+    # No object stands on one of its own rank.
+    for rank in _by_rank(desired):
+        creations = []
+        for key, want in rank:
+            now = observed.get(key)
+            if now is not None and gone and not gone.isdisjoint((key, *_ground_of(want))):
+                creations.append(Operation(verb="add", object=want, reason="went with another"))
+            elif want is now or want == now or not concerned(want):
+                continue
+            elif now is None:
+                creations.append(Operation(verb="add", object=want, reason="missing"))
+            elif reason := difference(want, now):
+                creations.append(Operation(verb="change", object=want, reason=reason, was=now))
+        creations.sort(key=lambda op: (_order(op.object), op.object.key))
+        gone.update(key for op in creations for key in _taken_by(op))
+        operations += creations
+    return operations
 
-    return deletes + creations
+
+def _by_rank(state: State) -> Iterator[list[tuple[Key, Object]]]:
+    """The state in pieces, the lowest rank first."""
+    pieces: defaultdict[int, list[tuple[Key, Object]]] = defaultdict(list)
+    for key, obj in state.items():
+        pieces[obj.rank].append((key, obj))
+    return (pieces[rank] for rank in sorted(pieces))
 
 
 def difference(want: Object, now: Object) -> str:
@@ -80,13 +94,13 @@ def difference(want: Object, now: Object) -> str:
     return "; ".join(differing)
 
 
-def creation(objects: list[Object], reason: str) -> list[Operation]:
+def creation(objects: Sequence[Object], reason: str) -> list[Operation]:
     """The operations that make `objects` where none of them exists yet."""
     ordered = sorted(objects, key=_order)
     return [Operation(verb="add", object=obj, reason=reason) for obj in ordered]
 
 
-def removal(objects: list[Object], reason: str) -> list[Operation]:
+def removal(objects: Sequence[Object], reason: str) -> list[Operation]:
     """The operations that remove `objects`; what lives on a removed link goes with it."""
     links = {obj.key for obj in objects}
     ordered = sorted(objects, key=lambda obj: -obj.rank)
@@ -120,6 +134,10 @@ def _ground_of(obj: Object) -> list[Key]:
             ground.append((obj.ns, "address", obj.link))
         case Redirect():
             ground.append((obj.ns, "link", obj.target))
+        case FdbEntry():
+            ground.append((obj.ns, "port", obj.link))
+        case Neighbour():
+            ground.append((obj.ns, "mac", obj.link))
         case _:
             pass
     return ground
@@ -133,16 +151,30 @@ def _taken_by(operation: Operation) -> set[Key]:
             return {obj.key, (obj.ns, "address", obj.link)}
         case Veth(), "add":
             return {(obj.peer_ns, "link", obj.peer_name)}
-        case Macvlan(), "change" if _is_other_macvlan(obj, operation.was):
+        case ((Macvlan() | Vxlan()), "change") if is_made_anew(obj, operation.was):
             return {obj.key}
+        case Vxlan(), "change" if _differs(obj, operation.was, "master"):
+            return {(obj.ns, "port", obj.name)}  # the bridge's half of forwarding entries
+        case Bridge(), "change" if _differs(obj, operation.was, "mac"):
+            return {(obj.ns, "mac", obj.name)}  # neigh_changeaddr() in net/core/neighbour.c
+        case ((FdbEntry() | Neighbour() | SetElement()), "delete"):
+            return set()  # nothing stands on these, of which there are thousands
         case _, "delete":
             return {obj.key}
         case _:
             return set()
 
 
-def _is_other_macvlan(want: Macvlan, now: Object | None) -> bool:
-    """Whether it differs in what is settled when it is made: then it is made anew."""
-    if not isinstance(now, Macvlan):
-        return False
-    return (want.kind, want.parent, want.mode) != (now.kind, now.parent, now.mode)
+def is_made_anew(want: Object, now: Object | None) -> bool:
+    """Whether they differ in what the kernel settles when the link is made."""
+    match want, now:
+        case Macvlan(), Macvlan():
+            return (want.kind, want.parent, want.mode) != (now.kind, now.parent, now.mode)
+        case Vxlan(), Vxlan():
+            return (want.vni, want.port, want.family) != (now.vni, now.port, now.family)
+        case _:
+            return False
+
+
+def _differs(want: Object, now: Object | None, attribute: str) -> bool:
+    return now is not None and getattr(want, attribute) != getattr(now, attribute)

@@ -49,6 +49,27 @@ class ForeignChain(msgspec.Struct, frozen=True, kw_only=True):
     hook: str = ""
 
 
+class NextHop(msgspec.Struct, frozen=True, kw_only=True):
+    """Which way a packet goes: `link` is where it leaves, `gateway` the router that gets it, None
+    where the destination itself does. A `local` one ends where it is.
+    """
+
+    link: str
+    gateway: str | None = None
+    local: bool = False
+
+
+class Echo(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of an echo request: `rtt_ms` is None when no answer came in time.
+
+    `mtu` is what the kernel or a router on the way called the most that can pass, in bytes of
+    an IP packet; None when nobody did.
+    """
+
+    rtt_ms: float | None
+    mtu: int | None = None
+
+
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """One observation of the host. `capabilities` are names from `netctl status`.
 

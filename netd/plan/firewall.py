@@ -11,19 +11,32 @@ older nft knows names for some hooks only; `iifname` in postrouting is known sin
 import hashlib
 import ipaddress
 import re
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from netd.model.errors import Invalid
 from netd.model.network import Network
+from netd.plan.addresses import bare
 from netd.plan.objects import Ruleset, SetElement
+from netd.plan.virtual_rules import (
+    SPREADS,
+    STICKY_SPREADS,
+    VirtualPools,
+    chains_of,
+    declaration_of_slots,
+    mark_of,
+    rules_of,
+    spread_set,
+)
 
 TABLE: Final = "inet netd"
 MASTERS_MAX: Final = 4096  # bridges of one host
 PORTS_MAX: Final = 65536  # published ports in one map
+VTEPS_MAX: Final = 16384  # hosts of a cluster
 
-_OWNER = re.compile(r"[0-9a-z-]{1,64}\Z")
+_OWNER = re.compile(r"[0-9a-z._-]{1,80}\Z")
 # Wider than the names netd gives, so that what somebody else put into a set can be taken out.
 _IFNAME = re.compile(r"[!#-)+-.0-\[\]-~]{1,15}\Z")  # ASCII without space " * / and backslash
 
@@ -31,17 +44,32 @@ _IFNAME = re.compile(r"[!#-)+-.0-\[\]-~]{1,15}\Z")  # ASCII without space " * / 
 class SetSpec(msgspec.Struct, frozen=True):
     """A set or, with a value, a map: nft data types of its key and value, most elements.
 
-    The types `ipv4_prefix` and `ipv6_prefix` are addresses of which an element has a range.
+    The types `ipv4_prefix` and `ipv6_prefix` are addresses of which an element has a range;
+    `slot` is a number below `slots`. A map of slots has no size, so that the kernel lets it grow:
+    one with a size has its memory from the beginning.
     """
 
     key: tuple[str, ...]
     value: tuple[str, ...] = ()
     size: int = MASTERS_MAX
+    slots: int = 0
 
 
 _TARGET4 = ("ipv4_addr", "inet_service")
 _TARGET6 = ("ipv6_addr", "inet_service")
 _SERVICE = ("inet_proto", "inet_service")
+
+
+def _spread_sets() -> dict[str, SetSpec]:
+    return {
+        spread_set(version, slots, sticky=sticky): SetSpec(
+            (address, *_SERVICE, "slot"), (address, "inet_service"), slots=slots
+        )
+        for version, address in ((4, "ipv4_addr"), (6, "ipv6_addr"))
+        for sticky, sizes in ((False, SPREADS), (True, STICKY_SPREADS))
+        for slots in sizes
+    }
+
 
 SETS: Final[dict[str, SetSpec]] = {
     "bridges": SetSpec(("ifname",)),
@@ -55,6 +83,11 @@ SETS: Final[dict[str, SetSpec]] = {
     "ports6": SetSpec(("ipv6_addr", *_SERVICE), _TARGET6, PORTS_MAX),
     "ports4_any": SetSpec(_SERVICE, _TARGET4, PORTS_MAX),
     "ports6_any": SetSpec(_SERVICE, _TARGET6, PORTS_MAX),
+    "vteps4": SetSpec(("ipv4_addr",), size=VTEPS_MAX),  # other hosts with overlay networks
+    "vteps6": SetSpec(("ipv6_addr",), size=VTEPS_MAX),
+    "own4": SetSpec(("ifname",), ("ipv4_addr",)),  # the host's own address in an overlay network
+    "own6": SetSpec(("ifname",), ("ipv6_addr",)),
+    **_spread_sets(),
 }
 
 _CHAINS = """
@@ -70,7 +103,7 @@ _CHAINS = """
 	# destination: translation comes before the kernel's own check of the address.
 	chain nat_prerouting {
 		type nat hook prerouting priority -100; policy accept;
-		ip daddr 127.0.0.0/8 return
+%(translate)s		ip daddr 127.0.0.0/8 return
 		fib daddr type local jump publish
 	}
 
@@ -78,7 +111,7 @@ _CHAINS = """
 	# once, a client goes on to 127.0.0.1.
 	chain nat_output {
 		type nat hook output priority -100; policy accept;
-		ip6 daddr ::1 return
+%(translate_own)s		ip6 daddr ::1 return
 		fib daddr type local jump publish
 	}
 
@@ -99,7 +132,7 @@ _CHAINS = """
 	# former is told by address, as frames that br_netfilter translates have no iifname here.
 	chain nat_postrouting {
 		type nat hook postrouting priority 100; policy accept;
-		ct status dnat ip saddr . oifname @local4 masquerade
+%(masquerade)s		ct status dnat ip saddr . oifname @local4 masquerade
 		ct status dnat ip6 saddr . oifname @local6 masquerade
 		oifname @bridges ip saddr 127.0.0.0/8 masquerade
 		iifname @masqueraded oifname != @bridges masquerade
@@ -114,26 +147,82 @@ _CHAINS = """
 		ct state established,related accept
 		iifname . oifname @intra accept
 		iifname @bridges ct state invalid drop
-		iifname @internal drop
+%(refuse)s		iifname @internal drop
 		oifname @internal drop
 		ct status dnat accept
 		oifname @isolated drop
 		iifname @isolated oifname @bridges drop
-%s	}
+%(guard)s	}
 """
 
-# Where netd switched forwarding on, the host must not become a router for others by that.
-_GUARD = "\t\tiifname != @bridges oifname != @bridges drop\n"
+# Tunnelled frames are taken from hosts that have overlay networks, on the way from outside, and
+# from nowhere else: a container, or any program of this host or of another, could else put frames
+# into every network. What the kernel tunnels has no socket, but for what the host itself sends
+# into a network, which is marked. Containers' packets to the port of other hosts would leave with
+# this host's address and be taken there.
+_TUNNELS = """
+	chain tunnel_in {
+		type filter hook prerouting priority -290; policy accept;
+		meta l4proto != udp return
+		udp dport != %(port)d return
+		iifname @bridges ip daddr @vteps4 drop
+		iifname @bridges ip6 daddr @vteps6 drop
+		fib daddr type unicast return
+		iifname @bridges drop
+		iifname "lo" drop
+		ip saddr @vteps4 return
+		ip6 saddr @vteps6 return
+		drop
+	}
+
+	chain tunnel_out {
+		type filter hook output priority 300; policy accept;
+		oifname @bridges meta mark set meta mark | 0x%(mark)x
+%(mark_virtual)s		meta l4proto udp udp dport %(port)d meta mark & 0x%(mark)x != 0x%(mark)x \\
+			meta skuid >= 0 drop
+	}
+
+	# A container may say that it takes larger segments than a tunnel carries, or a way outside.
+	chain clamp_segments {
+		type filter hook forward priority -150; policy accept;
+		iifname @bridges tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+		oifname @bridges tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu
+	}
+"""
+TUNNEL_MARK: Final = 0x6E64_0000
+
+# Where netd switched forwarding on, the host must not become a router for others by that. Frames
+# within another program's bridge, which come here where br_netfilter is on, are none of its matter;
+# they have the bridge as both devices, and there is no rule that compares the two.
+_GUARD = """\
+		iifname != @bridges oifname != @bridges meta iifkind != "bridge" drop
+		iifname != @bridges oifname != @bridges meta oifkind != "bridge" drop
+"""
 
 
-def ruleset(*, forward_guard: bool) -> Ruleset:
+def ruleset(
+    *, forward_guard: bool, tunnel_port: int | None = None, virtual: VirtualPools | None = None
+) -> Ruleset:
     """The table with its constant rules and empty sets.
 
     With `forward_guard` nothing is forwarded but what comes from or goes to a bridge of
-    netd: for hosts that did not forward before.
+    netd: for hosts that did not forward before. `tunnel_port` is the UDP port of VXLAN on a host
+    with overlay networks. `virtual` is for a host of a cluster that has virtual addresses.
     """
     sets = "".join(_declaration(name, spec) for name, spec in SETS.items())
-    chains = _CHAINS % (_GUARD if forward_guard else "")
+    parts = dict.fromkeys(("translate", "translate_own", "masquerade", "refuse"), "")
+    parts["guard"] = _GUARD if forward_guard else ""
+    if virtual is not None:
+        parts |= rules_of(virtual)
+    chains = _CHAINS % parts
+    if tunnel_port is not None:
+        chains += _TUNNELS % {
+            "port": tunnel_port,
+            "mark": TUNNEL_MARK,
+            "mark_virtual": mark_of(virtual, TUNNEL_MARK) if virtual is not None else "",
+        }
+    if virtual is not None:
+        chains += chains_of(virtual)
     script = f"table {TABLE} {{\n{sets}{chains}}}\n"
     return Ruleset(digest=hashlib.sha256(script.encode()).hexdigest()[:16], script=script)
 
@@ -158,6 +247,19 @@ def network_elements(network: Network, bridge: str) -> list[SetElement]:
     return elements
 
 
+def own_elements(network: Network, bridge: str, addresses: Iterable[str]) -> list[SetElement]:
+    """The host's own addresses (CIDR) in a network whose gateway is on other hosts too."""
+    return [
+        SetElement(
+            owner=network.id,
+            set_name="own6" if ":" in address else "own4",
+            element=(bridge,),
+            value=(address,),
+        )
+        for address in bare(addresses)
+    ]
+
+
 def is_owner(text: str) -> bool:
     """Whether `text` can be an element's owner, which is kept as the element's comment."""
     return _OWNER.match(text) is not None
@@ -177,12 +279,14 @@ def element_text(element: SetElement) -> str:
     """The element with its owner and value in nft's language; raises `Invalid` likewise."""
     spec = _spec(element)
     if not is_owner(element.owner):
-        raise Invalid(f"owner {element.owner!r}: use 1 to 64 of a-z, 0-9 and '-'")
+        raise Invalid(f"owner {element.owner!r}: use 1 to 80 of a-z, 0-9, '.', '_' and '-'")
     text = f'{_concatenation(spec.key, element.element)} comment "{element.owner}"'
     return f"{text} : {_concatenation(spec.value, element.value)}" if spec.value else text
 
 
 def _declaration(name: str, spec: SetSpec) -> str:
+    if spec.slots:
+        return declaration_of_slots(name, 4 if spec.key[0] == "ipv4_addr" else 6, spec.slots)
     kind = "map" if spec.value else "set"
     types = " . ".join(spec.key).replace("_prefix", "_addr")
     flags = " flags interval;" if "_prefix" in str(spec.key) else ""
@@ -213,6 +317,10 @@ def _literal(kind: str, value: str) -> str:
                 return str(ipaddress.IPv4Address(value))
             case "ipv6_addr" if "%" not in value:
                 return str(ipaddress.IPv6Address(value))
+            case "ipv4_prefix" | "ipv6_prefix" if "-" in value:  # none of netd's; to be taken out
+                first, _, last = value.partition("-")
+                address = kind.replace("_prefix", "_addr")
+                return f"{_literal(address, first)}-{_literal(address, last)}"
             case "ipv4_prefix":
                 return str(ipaddress.IPv4Network(value))
             case "ipv6_prefix" if "%" not in value:
@@ -222,6 +330,8 @@ def _literal(kind: str, value: str) -> str:
             case "inet_proto" if value.isdecimal() and int(value) < 256:
                 return str(int(value))
             case "inet_service" if value.isdecimal() and int(value) < 65536:
+                return str(int(value))
+            case "slot" if value.isdecimal() and int(value) < 1 << 32:
                 return str(int(value))
     except ValueError as error:
         raise Invalid(f"{value!r} is not of type {kind}") from error

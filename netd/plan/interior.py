@@ -6,6 +6,7 @@ from netd.model.endpoint import EndpointRecord
 from netd.model.network import Network
 from netd.plan.addresses import link_local
 from netd.plan.objects import Address, LinkSysctl, Object, Route, Rule
+from netd.plan.subnets import MTU_MIN_IPV6
 
 # Routing tables of single endpoints: far from what people and other programs number.
 _TABLE_BASE = 0x6E00_0000
@@ -29,8 +30,8 @@ def addresses_and_routes(network: Network, record: EndpointRecord) -> list[Objec
         objects += link_local_address(
             network, ns=ns, owner=endpoint.id, link=endpoint.ifname, mac=endpoint.mac
         )
-    if network.driver == "bridge":
-        objects.append(deaf_to_routers(ns=ns, owner=endpoint.id, link=endpoint.ifname))
+    if network.driver in ("bridge", "overlay"):
+        objects += deaf_to_routers(ns=ns, owner=endpoint.id, link=endpoint.ifname, mtu=endpoint.mtu)
     if network.internal:
         return objects
     for gateway in endpoint.gateways:
@@ -69,16 +70,17 @@ def link_local_address(
     return [Address(ns=ns, owner=owner, link=link, address=f"{link_local(mac)}/64")]
 
 
-def deaf_to_routers(*, ns: str, owner: str, link: str) -> LinkSysctl:
+def deaf_to_routers(*, ns: str, owner: str, link: str, mtu: int | None) -> list[Object]:
     """No router advertisements on the link, whether its network has IPv6 or not.
 
     Routes come from netd, so an advertisement could only come from a container that pretends
     to be a router (CVE-2020-10749, CVE-2020-13401). Nor does the link ask for one then, which
-    would flood the bridge.
+    would flood the bridge. A link with an MTU that is too small for IPv6 has none in the kernel.
     """
-    return LinkSysctl(
-        ns=ns, owner=owner, link=link, name=f"net/ipv6/conf/{link}/accept_ra", value="0"
-    )
+    if mtu is not None and mtu < MTU_MIN_IPV6:
+        return []
+    name = f"net/ipv6/conf/{link}/accept_ra"
+    return [LinkSysctl(ns=ns, owner=owner, link=link, name=name, value="0")]
 
 
 def _default(record: EndpointRecord, ns: str, gateway: str, version: int, table: int) -> Route:

@@ -21,15 +21,17 @@ MTU_MAX = 65_535
 _IN_JSON = {bool: "true or false", int: "a whole number", str: "a string"}
 
 
-def settle_subnets(spec: NetworkSpec, around: Surroundings) -> tuple[IPNetwork, ...]:
-    """The network's subnets: those asked for, or one of each family.
+def settle_subnets(
+    spec: NetworkSpec, around: Surroundings, start: int = 0
+) -> tuple[IPNetwork, ...]:
+    """The network's subnets: those asked for, or one of each family, searched from `start` on.
 
     Raises `Invalid` for a malformed one and `Conflict` for one that overlaps.
     """
     if not spec.subnets:
         return (
-            choose_subnet(around.ipv4_pools, around.taken),
-            choose_subnet(around.ipv6_pools, around.taken),
+            choose_subnet(around.ipv4_pools, around.taken, start),
+            choose_subnet(around.ipv6_pools, around.taken, start),
         )
     subnets: list[IPNetwork] = []
     for index, text in enumerate(spec.subnets):

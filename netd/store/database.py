@@ -12,15 +12,17 @@ import msgspec
 
 import netd
 from netd.engine.interfaces import Change, Snapshot
+from netd.model.blocks import Ledger
 from netd.model.endpoint import EndpointRecord, Lease
 from netd.model.errors import Conflict, NetdError, Unavailable
 from netd.model.network import Network
-from netd.store import bodies, schema
+from netd.model.service import ServiceRecord
+from netd.store import bodies, keys, schema
 
 FILE_NAME: Final = "netd.db"
 LOCK_NAME: Final = "lock"
 
-Statement = tuple[str, tuple[str | bytes | float | None, ...]]
+Statement = keys.Statement
 
 _REMEDIES: Final = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space",
@@ -63,8 +65,24 @@ def _statements(change: Change) -> Iterator[Statement]:
             "INSERT OR REPLACE INTO leases VALUES(?, ?, ?, ?, ?)",
             (lease.network_id, lease.address, lease.name, lease.endpoint_id, lease.released_s),
         )
+    for ledger in change.put_blocks:
+        yield (
+            "INSERT INTO blocks VALUES(?, ?) ON CONFLICT(id) DO UPDATE SET body = excluded.body",
+            (ledger.network_id, bodies.encode(ledger)),
+        )
+    for identifier in change.delete_services:
+        yield "DELETE FROM services WHERE id = ?", (identifier,)
+    for instance in change.put_services:
+        yield (
+            "INSERT INTO services VALUES(?, ?) ON CONFLICT(id) DO UPDATE SET body = excluded.body",
+            (instance.service.id, bodies.encode(instance)),
+        )
+    if change.keys is not None:
+        yield from keys.statements(change.keys, replace=change.replace_keys)
     for fact in change.put_facts.items():
         yield "INSERT OR REPLACE INTO facts VALUES(?, ?)", fact
+    for fact_key in change.delete_facts:
+        yield "DELETE FROM facts WHERE key = ?", (fact_key,)
 
 
 class Database:
@@ -106,6 +124,9 @@ class Database:
                     )
                     for row in self._rows("SELECT * FROM leases ORDER BY network_id, address")
                 ),
+                blocks=tuple(self._records("blocks", Ledger)),
+                services=tuple(self._records("services", ServiceRecord)),
+                keys=keys.load(self._connection),
                 facts=dict(self._rows("SELECT key, value FROM facts")),
             )
         except sqlite3.Error as error:

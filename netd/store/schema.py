@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from netd.model.errors import Unavailable
+from netd.store import keys
 
 Migration = Callable[[sqlite3.Connection], None]
 
@@ -28,7 +29,22 @@ def _first_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-MIGRATIONS: Final[tuple[Migration, ...]] = (_first_tables,)
+def _blocks(connection: sqlite3.Connection) -> None:
+    """What this host owns of networks that span hosts; rows stay when a network is deleted."""
+    connection.execute("CREATE TABLE blocks(id TEXT PRIMARY KEY, body BLOB NOT NULL)")
+
+
+def _services(connection: sqlite3.Connection) -> None:
+    """The instances of services that were registered on this host."""
+    connection.execute("CREATE TABLE services(id TEXT PRIMARY KEY, body BLOB NOT NULL)")
+
+
+def _keys(connection: sqlite3.Connection) -> None:
+    """Keys, sessions and locks, of the host that holds them."""
+    keys.create(connection)
+
+
+MIGRATIONS: Final[tuple[Migration, ...]] = (_first_tables, _blocks, _services, _keys)
 
 
 def migrate(

@@ -24,8 +24,16 @@ class _Waiting:
 
     def __init__(self, change: Change) -> None:
         self.statements: list[Statement] = statements(change)
-        # A network outlives a power cut, as the configuration of a host does.
-        self.sync = bool(change.put_networks or change.delete_networks)
+        # A network outlives a power cut, as the configuration of a host does. Of addresses that
+        # were given to another host or got from it, both sides must remember the same.
+        # A lock that somebody was told to hold stays held.
+        self.sync = bool(
+            change.sync
+            or change.put_networks
+            or change.delete_networks
+            or change.put_blocks
+            or change.keys is not None
+        )
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
