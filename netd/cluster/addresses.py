@@ -123,6 +123,12 @@ def advertised(bound: str, seeds: Sequence[str]) -> str:
     return own or ("127.0.0.1" if families[-1] == socket.AF_INET and len(families) == 1 else "::1")
 
 
+def leads_here(host: str) -> bool:
+    """Whether packets to the address stay on this host. It is the own one that they would have."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return is_loopback(host) or _toward(family, host) == str(ipaddress.ip_address(host))
+
+
 def has(host: str) -> bool:
     """Whether this host has the address."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -136,12 +142,12 @@ def has(host: str) -> bool:
 
 def _toward(family: socket.AddressFamily, host: str) -> str | None:
     """The own address that packets to `host` have. Nothing is sent."""
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((host, PORT))
-        except OSError:
-            return None
-        return str(probe.getsockname()[0])
+            return str(probe.getsockname()[0])
+    except OSError:  # no way there, or the kernel does not speak IPv6
+        return None
 
 
 def _global(family: socket.AddressFamily) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The TLS client: one connection for each call, ended with its reply."""
+"""The TLS client: a connection for each call, ended with its reply unless it is to be kept."""
 
 import asyncio
 import ipaddress
@@ -9,6 +9,7 @@ from typing import Final
 
 from netd.cluster import frames, tls
 from netd.cluster.certificates import Unproven, proven_id
+from netd.cluster.lines import Line, Lines
 from netd.gossip.values import Address, NodeId
 
 CONNECT_S: Final = 5.0
@@ -44,14 +45,20 @@ class StreamClient:
         request: bytes,
         timeout_s: float,
         kind: frames.Request = frames.Request.CORE,
+        lines: Lines | None = None,
     ) -> bytes:
         """The reply of `node`, or of any node of the cluster, that answers there.
 
-        Nothing is sent before the other side has proved that it is one. Raises `CallFailed`.
+        With `lines` the connection is one of these, or kept there. Nothing is sent before the
+        other side has proved that it is one. Raises `CallFailed`.
         """
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await self._call(to, node, frames.frame(kind, request))
+                if lines is not None and node is not None:
+                    line = lines.take(node, to, timeout_s)
+                    answer = await self._call_on(lines, line, to, node, kind, request)
+                else:
+                    answer = await self._call(to, node, kind, request)
         except TimeoutError:
             raise self._failed("deadline", f"no answer within {timeout_s:g} s") from None
         except Unproven as error:
@@ -70,7 +77,38 @@ class StreamClient:
         self._counters["calls_answered"] += 1
         return answer
 
-    async def _call(self, to: Address, node: NodeId | None, request: bytes) -> bytes:
+    async def _call(
+        self, to: Address, node: NodeId | None, kind: frames.Request, request: bytes
+    ) -> bytes:
+        reader, transport = await self._open(to, node)
+        try:
+            return await self._exchange(reader, transport, kind, request)
+        finally:
+            transport.abort()
+
+    async def _call_on(
+        self,
+        lines: Lines,
+        line: Line | None,
+        to: Address,
+        node: NodeId,
+        kind: frames.Request,
+        request: bytes,
+    ) -> bytes:
+        """What was sent on a line that breaks is not sent again: it may have been heard."""
+        if line is None:
+            line = Line(node, to, *await self._open(to, node))
+        try:
+            body = await self._exchange(line.reader, line.transport, kind, request)
+        except BaseException:
+            line.transport.abort()
+            raise
+        lines.put(line)
+        return body
+
+    async def _open(
+        self, to: Address, node: NodeId | None
+    ) -> tuple[asyncio.StreamReader, asyncio.Transport]:
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
         transport = await self._connect(to, protocol)
@@ -80,11 +118,21 @@ class StreamClient:
             if node is not None and peer != node:
                 detail = f"node {peer.hex()} answers there, not {node.hex()}"
                 raise self._failed("unproven", detail)
-            transport.write(request)
-            kind, body = await frames.read(reader, frames.REPLY_BOUNDS)
-        finally:
+        except BaseException:
             transport.abort()
-        if kind == frames.Reply.REFUSED:
+            raise
+        return reader, transport
+
+    async def _exchange(
+        self,
+        reader: asyncio.StreamReader,
+        transport: asyncio.Transport,
+        kind: frames.Request,
+        request: bytes,
+    ) -> bytes:
+        transport.write(frames.frame(kind, request))
+        answer, body = await frames.read(reader, frames.REPLY_BOUNDS[kind])
+        if answer == frames.Reply.REFUSED:
             raise self._failed("refused", body.decode(errors="replace"))
         return body
 

@@ -16,10 +16,13 @@ _HEADER: Final = struct.Struct("!IB")
 
 
 class Request(IntEnum):
-    """`CORE` is for the protocol core, `REDEEM` has the secret of a join token."""
+    """`CORE` is for the protocol core, `REDEEM` has the secret of a join token, `ASK` a question
+    to the engine.
+    """
 
     CORE = 0
     REDEEM = 1
+    ASK = 2
 
 
 class Reply(IntEnum):
@@ -29,8 +32,19 @@ class Reply(IntEnum):
     REFUSED = 1
 
 
-REQUEST_BOUNDS: Final[Mapping[int, int]] = {Request.CORE: REQUEST_MAX_BYTES, Request.REDEEM: 256}
-REPLY_BOUNDS: Final[Mapping[int, int]] = {Reply.ANSWER: REPLY_MAX_BYTES, Reply.REFUSED: 1024}
+REQUEST_BOUNDS: Final[Mapping[int, int]] = {
+    Request.CORE: REQUEST_MAX_BYTES,
+    Request.REDEEM: 256,
+    Request.ASK: (1 << 20) + 1024,
+}
+REPLY_BOUNDS: Final[Mapping[Request, Mapping[int, int]]] = {
+    request: {Reply.ANSWER: bound, Reply.REFUSED: 1024}
+    for request, bound in (
+        (Request.CORE, REPLY_MAX_BYTES),
+        (Request.REDEEM, 256),
+        (Request.ASK, (1 << 20) + (16 << 10)),
+    )
+}
 
 
 class WrongFrame(Exception):

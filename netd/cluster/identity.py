@@ -80,6 +80,23 @@ class NodeKey:
         return cls(private)
 
 
+def put_aside(directory: Path) -> Path | None:
+    """Keep the node's key under another name, so that `NodeKey.open` makes a new one.
+
+    None when there is none. Raises `Unavailable`.
+    """
+    path = directory / KEY_FILE
+    aside = path.with_name(f"{KEY_FILE}.{time.time_ns() // 1_000_000}")
+    try:
+        path.rename(aside)
+        files.sync_folder(directory)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Unavailable(f"{path} cannot be renamed: {error.strerror or error}") from None
+    return aside
+
+
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     """Whether the owner of the raw Ed25519 key has signed the message."""
     try:

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from netd.cluster.claims import Claims, is_claim
 from netd.cluster.outbox import Forgotten, News
 from netd.cluster.views import Measures
 from netd.engine.interfaces import (
+    GLOBAL_SCOPE,
     ClusterChange,
     MemberChange,
     ProblemChange,
@@ -30,16 +32,25 @@ class _Watcher:
 
 
 class Mirror:
-    """`own` is this node, which is always there. Own records are known here first."""
+    """`own` is this node, which is always there. Own records are known here first.
+
+    Those of a scope that this node is not in are seen by nobody else until it is.
+    """
 
     def __init__(self, own: Member) -> None:
         self._own_id = own.id
         self._members: dict[str, Member] = {own.id: own}
         self._sorted: tuple[Member, ...] | None = None
         self._records: dict[RecordKey, RecordChange] = {}
+        self._scopes: dict[bytes, None] = {GLOBAL_SCOPE: None}
+        self._claims = Claims(own.id)
         self._problems: dict[tuple[str, str], ProblemChange] = {}
         self._watchers: dict[_Watcher, None] = {}
         self._telling = False
+
+    def member(self, member: str) -> Member | None:
+        """By id."""
+        return self._members.get(member)
 
     def members(self) -> tuple[Member, ...]:
         """This node first, then the others by name."""
@@ -52,15 +63,52 @@ class Mirror:
     def problems(self) -> tuple[ProblemChange, ...]:
         return tuple(self._problems.values())
 
-    def own_records(self) -> list[Record]:
+    def records(self) -> tuple[RecordChange, ...]:
+        return tuple(self._records.values())
+
+    @property
+    def claims_ignored(self) -> int:
+        return self._claims.ignored
+
+    def scopes(self) -> list[bytes]:
+        """Those that this node is in, but the global one."""
+        return [scope for scope in self._scopes if scope != GLOBAL_SCOPE]
+
+    def own_records(self, scope: bytes | None = None) -> list[Record]:
+        """What the others are to see, of all scopes that this node is in or of one."""
         return [
             Record(scope=known.scope, table=known.table, key=known.key, value=known.value)
             for known in self._records.values()
             if known.owner == self._own_id
+            and known.scope in self._scopes
+            and scope in (None, known.scope)
         ]
 
+    def subscribe(self, scope: bytes) -> None:
+        self._scopes[scope] = None
+
+    def unsubscribe(self, scope: bytes) -> bool:
+        """Drop all records of the scope; whether this node was in it."""
+        if scope not in self._scopes:
+            return False
+        for known in list(self._records.values()):
+            if known.scope == scope:
+                self._put_record(msgspec.structs.replace(known, value=None))
+        del self._scopes[scope]
+        self._tell()
+        return True
+
+    def claim(
+        self, table: str, key: str, body: bytes, stamp_ms: int | None, origin: str, wall_ms: int
+    ) -> list[Record]:
+        """Take over a claim of this node; the record that makes it, if that is new."""
+        return self.publish([self._claims.record(table, key, body, stamp_ms, origin, wall_ms)])
+
+    def withdraw(self, table: str, key: str) -> list[Record]:
+        return self.publish([self._claims.withdrawal(table, key)])
+
     def publish(self, records: Iterable[Record]) -> list[Record]:
-        """Take over what this node publishes; returns what of it is new."""
+        """Take over what this node publishes; returns what of it is new to the others."""
         changed = [
             record
             for record in records
@@ -75,7 +123,7 @@ class Mirror:
             )
         ]
         self._tell()
-        return changed
+        return [record for record in changed if record.scope in self._scopes]
 
     def take(self, portion: Sequence[News]) -> None:
         """What the gossip thread says."""
@@ -86,7 +134,8 @@ class Mirror:
                 case Forgotten():
                     self._forget_member(news.id)
                 case RecordChange():
-                    self._put_record(news)
+                    if news.scope in self._scopes:  # or it was, until a moment ago
+                        self._put_record(news)
                 case ProblemChange():
                     self._put_problem(news)
         self._tell()
@@ -103,14 +152,14 @@ class Mirror:
 
     def end(self, own: Member) -> None:
         """This node is on its own: the others have left, from here, and their records with them."""
-        for known in list(self._records.values()):
-            if known.owner != self._own_id:
-                self._put_record(msgspec.structs.replace(known, value=None))
         for problem in list(self._problems.values()):
             self._put_problem(msgspec.structs.replace(problem, detail=""))
         for member in list(self._members.values()):
             if member.id != self._own_id:
                 self._forget_member(member.id)
+        for known in list(self._records.values()):
+            if known.owner != self._own_id:
+                self._put_record(msgspec.structs.replace(known, value=None))
         self._put_member(own)
         self._tell()
 
@@ -119,7 +168,10 @@ class Mirror:
         for member in self.members():
             notify(MemberChange(member=member))
         for record in self._records.values():
-            notify(record)
+            if not is_claim(record):
+                notify(record)
+        for claim in self._claims.all():
+            notify(claim)
         for problem in self._problems.values():
             notify(problem)
         watcher = _Watcher(notify)
@@ -150,8 +202,16 @@ class Mirror:
             del self._records[key]
         else:
             self._records[key] = change
-        self._note(change)
+        if is_claim(change):
+            self._put_claim(change)
+        else:
+            self._note(change)
         return True
+
+    def _put_claim(self, change: RecordChange) -> None:
+        settled = self._claims.put(change)
+        if settled is not None:
+            self._note(settled)
 
     def _put_problem(self, change: ProblemChange) -> None:
         key = (change.code, change.about)

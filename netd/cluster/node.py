@@ -9,18 +9,24 @@ from typing import Final
 
 from netd.cluster import identity, snapshot, tls, views
 from netd.cluster.addresses import Place, is_wildcard
+from netd.cluster.asker import Asker
+from netd.cluster.attempts import Attempts
 from netd.cluster.client import StreamClient
 from netd.cluster.core import Core
+from netd.cluster.desk import Desk
 from netd.cluster.driver import Driver
 from netd.cluster.identity import NodeKey
-from netd.cluster.outbox import Forgotten, Outbox
+from netd.cluster.keeper import Keeper
+from netd.cluster.keyring import Keyring
+from netd.cluster.outbox import Outbox
+from netd.cluster.questions import Question, Reply
 from netd.cluster.rejoin import Rejoin
 from netd.cluster.secret import ClusterSecret
 from netd.cluster.server import StreamServer
 from netd.cluster.sockets import Sockets
+from netd.cluster.teller import Teller
 from netd.cluster.tokens import TokenBook
 from netd.engine.interfaces import Record
-from netd.gossip.keys import TABLE as KEYRING
 from netd.gossip.values import (
     Address,
     EpochWanted,
@@ -31,6 +37,7 @@ from netd.gossip.values import (
     ProblemChanged,
     RecordChanged,
     RingChanged,
+    Scope,
     State,
     StreamsTried,
 )
@@ -38,9 +45,6 @@ from netd.model.errors import Unavailable
 from netd.tasks import Tasks
 from netd.worker import Worker
 
-JOIN_S: Final = 15.0
-LOOK_S: Final = 4.0
-PEERS_FLUSH_S: Final = 0.5
 REPORT_S: Final = 1.0
 REPORT_MEMBER_S: Final = 0.002  # a report of n members is made after n times this at the earliest
 RENEW_S: Final = 1.0
@@ -65,6 +69,7 @@ class Node:
         seeds: Sequence[Place],
         peers: Sequence[snapshot.Peer],
         outbox: Outbox,
+        desk: Desk,
     ) -> None:
         self.core = core
         self.latest = views.Report()  # read by other threads
@@ -73,15 +78,11 @@ class Node:
         self._secret = secret
         self._worker = worker
         self._tokens = tokens
-        self._outbox = outbox
-        self._views = views.MemberViews(core.id)
+        self._teller = Teller(core, outbox)
+        self._desk = desk
         self._loop = asyncio.get_running_loop()
         self._tasks = Tasks()
-        self._joins: dict[Address, list[asyncio.Future[str]]] = {}
-        self._looks: list[asyncio.Future[None]] = []
-        self._peers_flush: asyncio.TimerHandle | None = None
-        self._peers_stored = tuple(peers)
-        self._peers_failed = False
+        self._keeper = Keeper(directory, secret.cluster_id, core, worker, peers)
         self._renewing = False
         bound = sockets.address
         counters = sockets.udp.counters
@@ -91,18 +92,22 @@ class Node:
             counters,
             None if is_wildcard(bound[0]) else bound[0],
         )
+        self._asker = Asker(core, client)
         self._driver = Driver(core, sockets.udp, client, self._notice)
+        self.keyring = Keyring(self._driver, self._keeper, self.report)
+        self._attempts = Attempts(self._driver)
         self._server = StreamServer(
             sockets.listening,
             tls.server_context(secret, key),
             secret.authority_public_key,
             self._driver.serve,
+            desk.serve,
             self._redeem,
             counters,
         )
         self._rejoin = Rejoin(
             seeds,
-            [peer.address for peer in self._peers_stored],
+            [peer.address for peer in peers],
             bound[0],
             {bound, advertised},
             self.join,
@@ -111,7 +116,7 @@ class Node:
         self.report()
 
     async def start(self) -> None:
-        self._show(self.core.id)
+        self._teller.show(self.core.id)
         self._server.start()
         self._driver.start()
         self._tasks.start("rejoin", self._rejoin.run())
@@ -120,41 +125,19 @@ class Node:
     async def close(self) -> None:
         """Stop at once. The others will find this node dead, unless it has left."""
         await self._tasks.stop()
+        self._asker.close()
         await self._server.close()
         await self._driver.close()
-        if self._peers_flush is not None:
-            self._peers_flush.cancel()
-            await self._write_peers()
-        for waiting in self._joins.values():
-            for future in waiting:
-                if not future.done():
-                    future.set_result("this host has stopped taking part")
+        await self._keeper.close()
+        self._attempts.close()
 
     async def join(self, addresses: Sequence[Address]) -> Mapping[Address, str]:
         """Ask the addresses; for each "" or why it has not answered."""
-        futures: dict[Address, asyncio.Future[str]] = {}
-        for address in dict.fromkeys(addresses):
-            futures[address] = self._loop.create_future()
-            self._joins.setdefault(address, []).append(futures[address])
-        self.core.join(list(futures), self._loop.time())
-        self._driver.carry_out()
-        await asyncio.wait(futures.values(), timeout=JOIN_S)
-        answers: dict[Address, str] = {}
-        for address, future in futures.items():
-            if future.done():
-                answers[address] = future.result()
-            else:
-                answers[address] = f"no answer within {JOIN_S:g} s"
-                self._joins[address].remove(future)
-        return answers
+        return await self._attempts.join(addresses)
 
     async def look(self) -> None:
-        """Find out whether streams reach the others, for the report. Takes `LOOK_S` at most."""
-        tried: asyncio.Future[None] = self._loop.create_future()
-        self._looks.append(tried)
-        self.core.try_streams(self._loop.time())
-        self._driver.carry_out()
-        await asyncio.wait([tried], timeout=LOOK_S)
+        """Find out whether streams reach the others, for the report."""
+        await self._attempts.look()
         self.report()
 
     async def leave(self, leave_s: float) -> None:
@@ -163,13 +146,7 @@ class Node:
         self.core.leave(self._loop.time())
         self._driver.carry_out()
         await asyncio.sleep(leave_s)
-        if self._peers_flush is not None:
-            self._peers_flush.cancel()
-            self._peers_flush = None
-        try:
-            await self._worker.call(partial(snapshot.forget_peers, self._directory))
-        except OSError as error:
-            log.warning("the peers of the cluster that was left stay on disk: %s", error)
+        await self._keeper.forget_peers()
 
     def publish(self, records: Sequence[Record]) -> None:
         now_s = self._loop.time()
@@ -177,32 +154,16 @@ class Node:
             self.core.publish(record.scope, record.table, record.key, record.value, now_s)
         self._driver.carry_out()
 
-    async def install_key(self, secret: bytes) -> bytes:
-        """The key's id. Raises `Unavailable` when the ring cannot be stored: then it is gone."""
-        before = self.core.ring
-        key_id = self.core.install_key(secret, self._loop.time())
-        try:
-            await self._store_ring()
-        except Unavailable:
-            if key_id not in before.ids:
-                self.core.remove_key(key_id, self._loop.time())
-            raise
-        finally:
-            self._driver.carry_out()
-            self.report()
-        return key_id
-
-    async def use_key(self, key_id: bytes) -> None:
-        self.core.use_key(key_id, self._loop.time())
+    def subscribe(self, scope: Scope) -> None:
+        self.core.subscribe(scope, self._loop.time())
         self._driver.carry_out()
-        self.report()
-        await self._store_ring()
 
-    async def remove_key(self, key_id: bytes) -> None:
-        self.core.remove_key(key_id, self._loop.time())
+    def unsubscribe(self, scope: Scope) -> None:
+        self.core.unsubscribe(scope, self._loop.time())
         self._driver.carry_out()
-        self.report()
-        await self._store_ring()
+
+    async def ask(self, node: NodeId, asked: Question) -> Reply:
+        return await self._asker.ask(node, asked)
 
     # What the core says
 
@@ -210,55 +171,23 @@ class Node:
         for event in events:
             match event:
                 case MemberChanged():
-                    self._member_changed(event)
+                    self._teller.show(event.id)
+                    if event.id != self.core.id:
+                        self._keeper.peers_changed()
                 case RecordChanged():
-                    # What this node publishes, it knows; keyrings are seen by `keys`.
-                    if event.owner != self.core.id and event.table != KEYRING:
-                        self._outbox.put(views.record(event))
+                    self._teller.record_changed(event)
                 case ProblemChanged():
-                    self._outbox.put(views.problem(event))
+                    self._teller.problem_changed(event)
                 case JoinEnded():
-                    self._join_ended(event)
+                    self._attempts.join_ended(event)
                 case StreamsTried():
-                    self._looked()
+                    self._attempts.streams_tried()
                 case RingChanged():
-                    self._tasks.start("keyring", self._keep_ring())
+                    self._tasks.start("keyring", self.keyring.keep())
                 case EpochWanted():
                     self._renew(event.above)
         if any(isinstance(event, MemberChanged) for event in events):
-            self._show_unreachable()
-
-    def _member_changed(self, event: MemberChanged) -> None:
-        self._show(event.id)
-        if self._peers_flush is None and event.id != self.core.id:
-            self._peers_flush = self._loop.call_later(PEERS_FLUSH_S, self._flush_peers)
-
-    def _show_unreachable(self) -> None:
-        """How they are shown depends on whether this node reaches anybody at all."""
-        for member in self.core.members():
-            if member.unreachable:
-                self._show(member.id)
-
-    def _show(self, node: NodeId) -> None:
-        known = self.core.member(node)
-        if known is not None:
-            self._outbox.put(self._views.member(known, self.core.shown(known)))
-        else:
-            self._outbox.put(Forgotten(node.hex()))
-
-    def _join_ended(self, event: JoinEnded) -> None:
-        error = event.error
-        if error:
-            error = self._driver.failures.get(event.address, error)
-        for future in self._joins.pop(event.address, ()):
-            if not future.done():
-                future.set_result(error)
-
-    def _looked(self) -> None:
-        for tried in self._looks:
-            if not tried.done():
-                tried.set_result(None)
-        self._looks.clear()
+            self._teller.show_unreachable()
 
     def _renew(self, above: int) -> None:
         if not self._renewing:
@@ -276,44 +205,6 @@ class Node:
             log.error("this node stays with an epoch that another one has: %s", error)
         finally:
             self._renewing = False
-
-    # State files
-
-    async def _keep_ring(self) -> None:
-        try:
-            await self._store_ring()
-        except Unavailable as error:
-            log.warning("the keyring is kept in memory only: %s", error)
-
-    async def _store_ring(self) -> None:
-        store = partial(
-            snapshot.store_ring, self._directory, self._secret.cluster_id, self.core.ring
-        )
-        await self._worker.call(store)
-
-    def _flush_peers(self) -> None:
-        self._peers_flush = None
-        self._tasks.start("peers", self._write_peers())
-
-    async def _write_peers(self) -> None:
-        """Keep the peers that are known now. A full disk does not stop anything."""
-        peers = tuple(
-            snapshot.Peer(member.id.hex(), *member.address)
-            for member in sorted(self.core.members(), key=lambda member: member.state)
-            if member.id != self.core.id and member.state != State.LEFT
-        )
-        if peers == self._peers_stored:
-            return
-        store = partial(snapshot.store_peers, self._directory, self._secret.cluster_id, peers)
-        try:
-            await self._worker.call(store)
-        except OSError as error:
-            if not self._peers_failed:
-                log.warning("peers are not kept for the next start: %s", error)
-            self._peers_failed = True
-        else:
-            self._peers_failed = False
-            self._peers_stored = peers
 
     # For others
 
@@ -338,31 +229,20 @@ class Node:
 
     def report(self) -> int:
         """Note how things are; returns how many members there are."""
-        core = self.core
-        known = list(core.members())
-        notices = core.rings()
-        self._views.forget_all_but([member.id for member in known])
-        self.latest = views.Report(
-            members={member.id.hex(): views.measures(member) for member in known},
-            peers=tuple(
-                views.peer(member, core.shown(member), core.ring, notices.get(member.id))
-                for member in known
-                if member.id != core.id
-            ),
-            keys=()
-            if self._secret.is_open
-            else views.keys(
-                core.ring,
-                notices,
-                {member.id: member.name for member in known if member.live},
-            ),
+        known = list(self.core.members())
+        self._teller.forget_all_but([member.id for member in known])
+        self.latest = views.report(
+            self.core,
+            known,
+            secured=not self._secret.is_open,
             levels={
-                **core.levels(),
                 "calls_made": self._driver.calls,
+                "questions_asking": self._asker.asking,
+                "questions_answering": self._desk.answering,
                 "stream_strangers": self._server.admission.strangers,
                 "stream_members": self._server.admission.members,
             },
-            unanswered=dict(self._rejoin.unanswered),
+            unanswered=self._rejoin.unanswered,
             udp_dropped=self._sockets.udp.dropped(),
         )
         return len(known)

@@ -51,7 +51,10 @@ class Outbox:
         with self._lock:
             if self._closed:
                 return
-            self._waiting.pop(key, None)  # so that the order is that of the last words
+            if not isinstance(news, Member | Forgotten):
+                # The order is that of the last words; but what becomes of a member stays before
+                # what becomes of its records by that.
+                self._waiting.pop(key, None)
             self._waiting[key] = news
             if self._called:
                 return

@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
-from netd.cluster.addresses import Place, resolve
+from netd.cluster.addresses import Place, is_wildcard, leads_here, resolve
 from netd.gossip.values import Address
 from netd.model.errors import Unavailable
 
@@ -73,7 +73,7 @@ class Rejoin:
         except Unavailable as error:
             self._note(seed, error.detail)
             return
-        if not set(addresses).isdisjoint(self._own):
+        if any(map(self._is_own, addresses)):
             return  # the same list is configured on all hosts
         others = self._others()
         now_s = asyncio.get_running_loop().time()
@@ -87,6 +87,13 @@ class Rejoin:
             self._note(seed, "")
         else:
             self._note(seed, "; ".join(answers.values()))
+
+    def _is_own(self, address: Address) -> bool:
+        """Whether this node itself would answer there: a host's own name often leads to 127.0.1.1
+        (Debian), or to another of its addresses than the others know it by.
+        """
+        anywhere = any(is_wildcard(host) and port == address[1] for host, port in self._own)
+        return address in self._own or (anywhere and leads_here(address[0]))
 
     async def _join_peers(self) -> None:
         """Some of the peers of the last run; the others the next time."""

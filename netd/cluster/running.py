@@ -6,11 +6,13 @@ from functools import partial
 from typing import Any, TypeVar
 
 from netd.cluster import identity, snapshot
-from netd.cluster.addresses import advertised, is_address
+from netd.cluster.addresses import Place, advertised, is_address, resolve
+from netd.cluster.desk import Desk
 from netd.cluster.gossip import MakeCore
 from netd.cluster.identity import NodeKey
 from netd.cluster.node import Node
 from netd.cluster.outbox import News, Outbox
+from netd.cluster.questions import Answers
 from netd.cluster.secret import ClusterSecret
 from netd.cluster.settings import ANYWHERE, ClusterSettings
 from netd.cluster.sockets import Sockets
@@ -19,7 +21,8 @@ from netd.cluster.tokens import TokenBook
 from netd.cluster.views import Report
 from netd.engine.interfaces import Record
 from netd.gossip.ring import Ring
-from netd.gossip.values import Address
+from netd.gossip.values import Address, Scope
+from netd.model.errors import NetdError
 from netd.worker import Worker
 
 T = TypeVar("T")
@@ -57,6 +60,7 @@ class Running:
         tokens: TokenBook,
         make_core: MakeCore,
         deliver: Callable[[list[News]], None],
+        answers: Answers,
     ) -> "Running":
         """Raises `Unavailable` when the port cannot be bound or the epoch not be stored."""
         counters: Counter[str] = Counter()
@@ -73,6 +77,7 @@ class Running:
             )
             known_ring = ring or Ring.first(secret.gossip_key)
             outbox = Outbox(deliver)
+            desk = Desk(answers, counters)
             thread = LoopThread("gossip")
 
             async def make() -> Node:
@@ -88,6 +93,7 @@ class Running:
                     seeds=settings.seeds,
                     peers=peers,
                     outbox=outbox,
+                    desk=desk,
                 )
 
             node = await thread.run(make())
@@ -111,6 +117,21 @@ class Running:
     def publish(self, records: Sequence[Record]) -> None:
         if records:
             self._thread.post(self.node.publish, records)
+
+    def subscribe(self, scope: Scope) -> None:
+        self._thread.post(self.node.subscribe, scope)
+
+    def unsubscribe(self, scope: Scope) -> None:
+        self._thread.post(self.node.unsubscribe, scope)
+
+    async def join(self, place: Place) -> str:
+        """Ask one place, at any of its addresses, to join: "" or why nobody has answered."""
+        try:
+            addresses = await resolve(place, self.bound[0])
+            answers = await self.run(self.node.join(addresses))
+        except NetdError as error:
+            return error.detail
+        return "" if "" in answers.values() else "; ".join(dict.fromkeys(answers.values()))
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine of `node` on its thread."""

@@ -24,13 +24,15 @@ from netd.tasks import Tasks
 HANDSHAKE_S: Final = 5.0
 IDLE_S: Final = 10.0  # until the next request begins
 REQUEST_S: Final = 10.0  # from its first byte until its reply is sent
+ASK_S: Final = 35.0  # for an answer of the engine, which has a deadline of its own
 CONNECTION_S: Final = 60.0
 STRANGER_S: Final = 15.0
-ANSWERING_MAX: Final = 16  # at most this many requests and replies are in memory
+ANSWERING_MAX: Final = 16  # so many requests of members and their replies are in memory
 _ACCEPTED_AT_ONCE: Final = 16
 _OUT_OF_DESCRIPTORS_S: Final = 0.2  # nothing tells when there is one again
 
 Serve = Callable[[bytes, NodeId], bytes]
+Ask = Callable[[bytes, NodeId], Awaitable[bytes]]
 Redeem = Callable[[bytes], Awaitable[bytes]]
 
 log = logging.getLogger(__name__)
@@ -39,7 +41,8 @@ log = logging.getLogger(__name__)
 class StreamServer:
     """Serves a listening socket, on the loop that it is started on.
 
-    `serve` answers a member's request; `redeem` a token's secret, or raises `NetdError`.
+    `serve` answers a member's request, `ask` its question to the engine, in `ASK_S`; `redeem` a
+    token's secret, or raises `NetdError`.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class StreamServer:
         context: ssl.SSLContext,
         authority_public_key: bytes,
         serve: Serve,
+        ask: Ask,
         redeem: Redeem,
         counters: Counter[str],
     ) -> None:
@@ -55,6 +59,7 @@ class StreamServer:
         self._context = context
         self._authority = authority_public_key
         self._serve = serve
+        self._ask = ask
         self._redeem = redeem
         self._counters = counters
         self._loop = asyncio.get_running_loop()
@@ -152,17 +157,46 @@ class StreamServer:
         """Read one request and send its reply."""
         async with asyncio.timeout(IDLE_S):
             kind, length = await frames.read_header(reader, frames.REQUEST_BOUNDS)
-        if kind == frames.Request.CORE and node is None:
+        if kind != frames.Request.REDEEM and node is None:
             self._counters["stream_refused_stranger"] += 1
             writer.write(frames.frame(frames.Reply.REFUSED, b"a certificate is needed"))
             raise Unproven("it asks as a member does, without a certificate")
+        if kind == frames.Request.ASK and node is not None:
+            await self._answer_question(reader, writer, node, length)
+            return
+        if node is None or kind == frames.Request.REDEEM:
+            await self._answer_stranger(reader, writer, length)
+            return
         async with asyncio.timeout(REQUEST_S), self._answering:
             body = await reader.readexactly(length)
-            if kind == frames.Request.CORE and node is not None:
-                self._counters["stream_requests"] += 1
-                writer.write(frames.frame(frames.Reply.ANSWER, self._serve(body, node)))
-            else:
-                writer.write(await self._redeemed(body))
+            self._counters["stream_requests"] += 1
+            writer.write(frames.frame(frames.Reply.ANSWER, self._serve(body, node)))
+            await writer.drain()
+
+    async def _answer_stranger(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, length: int
+    ) -> None:
+        """Takes none of the members' turns: who has proved nothing could hold them all, with
+        requests that never end. These are small, and their number is that of the connections.
+        """
+        async with asyncio.timeout(REQUEST_S):
+            writer.write(await self._redeemed(await reader.readexactly(length)))
+            await writer.drain()
+
+    async def _answer_question(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        node: NodeId,
+        length: int,
+    ) -> None:
+        """Keeps no request waiting: the answer may take long, and ask others itself."""
+        async with asyncio.timeout(REQUEST_S):
+            question = await reader.readexactly(length)
+        async with asyncio.timeout(ASK_S):
+            answer = await self._ask(question, node)
+        async with asyncio.timeout(REQUEST_S):
+            writer.write(frames.frame(frames.Reply.ANSWER, answer))
             await writer.drain()
 
     async def _redeemed(self, secret: bytes) -> bytes:

@@ -5,47 +5,36 @@ on the gossip thread.
 """
 
 import asyncio
-import logging
-import os
+import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from netd.cluster import entry, joining
-from netd.cluster import secret as secrets
-from netd.cluster.addresses import Place, has, is_loopback, is_wildcard, parse, resolve
+from netd.cluster import entry, questions
+from netd.cluster.addresses import Place, parse
+from netd.cluster.by_token import JoinByToken
 from netd.cluster.gossip import MakeCore, gossip_core
 from netd.cluster.health import cluster_health
 from netd.cluster.identity import NodeKey
+from netd.cluster.keys import Keys
 from netd.cluster.mirror import Mirror, Notify
-from netd.cluster.running import Running, advertised_address
-from netd.cluster.secret import KEY_BYTES, ClusterSecret
-from netd.cluster.settings import ANYWHERE, ClusterSettings
+from netd.cluster.participation import Participation
+from netd.cluster.presence import host_answers
+from netd.cluster.questions import Answers
+from netd.cluster.secret import ClusterSecret
+from netd.cluster.settings import ClusterSettings
 from netd.cluster.tokens import JoinToken, TokenBook
-from netd.cluster.views import alone, check_record, rfc3339
-from netd.engine.interfaces import ClusterHealth, Record
-from netd.gossip.keys import RingConflict
-from netd.gossip.settings import profile
-from netd.gossip.values import T
-from netd.model.errors import Conflict, Invalid, NetdError, NotFound, Unavailable
+from netd.cluster.views import alone, check_record, check_scope, member_id
+from netd.engine.interfaces import Answer, ClusterHealth, Record, RecordChange
+from netd.model.errors import Exhausted, Invalid, Unavailable
 from netd.model.views import ClusterKey, JoinResult, Member, Token
 from netd.tasks import Tasks
 from netd.worker import Worker
 
 JOIN_ADDRESSES_MAX: Final = 64
-TOKEN_AGAIN_S: Final = 2.0  # at first; each time twice as long, up to a minute
-TOKEN_AGAIN_MAX_S: Final = 60.0
-ADDRESS_CHECK_S: Final = 30.0
-
-_NO_KEY: Final = (
-    "this host has no key of a cluster: start netd with the same --cluster-key FILE as the other "
-    "hosts (`netctl key generate` prints a new key), or join with a token (`netctl member token` "
-    "on a member prints one)"
-)
-
-log = logging.getLogger(__name__)
+SCOPES_MAX: Final = 4096  # a request for records names them all
 
 
 class ClusterService:
@@ -72,18 +61,18 @@ class ClusterService:
     ) -> None:
         self.id = key.id.hex()
         self._settings = settings
-        self._key = key
-        self._secret = known_secret
-        self._token = token  # of the configuration, to be redeemed
         self._worker = worker
-        self._tokens = TokenBook(settings.directory)
-        self._make_core = make_core
         self._mirror = Mirror(alone(key.id, settings))
-        self._ended: Counter[str] = Counter()  # what earlier runs have counted
-        self._running: Running | None = None
+        self._answers = Answers()
+        tokens = TokenBook(settings.directory)
+        self._participation = Participation(
+            settings, key, known_secret, worker, tokens, make_core, self._mirror, self._answers
+        )
+        self._keys = Keys(self._participation, self._mirror, worker, tokens)
+        self._by_token = (
+            JoinByToken(self._participation, token, settings.seeds) if token is not None else None
+        )
         self._seen: object = None  # the report whose measures the mirror has
-        self._token_problem = ""
-        self._changing = asyncio.Lock()  # held to begin or end taking part
         self._tasks = Tasks()
         self._closed = False
 
@@ -101,8 +90,7 @@ class ClusterService:
             known, token = await worker.call(partial(entry.find, settings))
             key = await worker.call(partial(NodeKey.open, settings.directory))
             service = cls(settings, key, known, token, worker, make_core)
-            if known is not None:
-                await service._begin(known)
+            await service._participation.open()
         except BaseException:
             worker.close()
             raise
@@ -110,12 +98,10 @@ class ClusterService:
 
     async def start(self) -> None:
         """Begin to take part: join the configured addresses and the peers known before."""
-        async with self._changing:
-            if self._running is not None and not self._running.started:
-                await self._running.start()
-        if self._token is not None and self._secret is None:
-            self._tasks.start("join by token", self._join_by_token(self._token))
-        self._tasks.start("own address", self._follow_address())
+        await self._participation.start()
+        if self._by_token is not None:
+            self._tasks.start("join by token", self._by_token.run())
+        self._tasks.start("own address", self._participation.follow_address())
 
     async def close(self) -> None:
         """Stop taking part, without leaving. Doing it again does nothing."""
@@ -123,18 +109,16 @@ class ClusterService:
             return
         self._closed = True
         await self._tasks.stop()
-        async with self._changing:
-            running, self._running = self._running, None
-            if running is not None:
-                await running.close()
+        await self._participation.close()
         self._worker.close()
 
     # Members
 
     def members(self) -> tuple[Member, ...]:
-        if self._running is not None and self._running.report is not self._seen:
-            self._seen = self._running.report
-            self._mirror.refresh(self._running.report.members)
+        running = self._participation.running
+        if running is not None and running.report is not self._seen:
+            self._seen = running.report
+            self._mirror.refresh(running.report.members)
         return self._mirror.members()
 
     async def join(self, addresses: Sequence[str], token: str | None) -> tuple[JoinResult, ...]:
@@ -142,218 +126,123 @@ class ClusterService:
             raise Invalid(f"more than {JOIN_ADDRESSES_MAX} addresses", field="addresses")
         places = [parse(written, f"addresses[{n}]") for n, written in enumerate(addresses)]
         parsed = JoinToken.parse(token) if token is not None else None
-        async with self._changing:
-            running = await self._ready(parsed, places)
+        running = await self._participation.enter(parsed, places)
         if parsed is not None and not places:
             places = [Place(*address) for address in parsed.addresses]
             addresses = list(map(str, places))
-        answers = await asyncio.gather(*(self._ask(running, place) for place in places))
+        answers = await asyncio.gather(*(running.join(place) for place in places))
         return tuple(
             JoinResult(address=address, error=error)
             for address, error in zip(addresses, answers, strict=True)
         )
 
     async def leave(self) -> None:
-        async with self._changing:
-            running = self._running
-            if running is None or not running.started:
-                return
-            await running.run(running.node.leave(profile(self._settings.profile).leave_s))
-            await self._end()
-            log.info("this node has left the cluster")
+        await self._participation.leave()
 
     # Keys and tokens
 
     def keys(self) -> tuple[ClusterKey, ...]:
-        return self._running.report.keys if self._running is not None else ()
+        return self._keys.all()
 
     async def install_key(self, secret: bytes | None) -> ClusterKey:
-        if secret is not None and len(secret) != KEY_BYTES:
-            raise Invalid(f"a key has {KEY_BYTES} bytes, not {len(secret)}", field="secret")
-        running = self._keyed()
-        key_id = await self._change_ring(
-            running.run(running.node.install_key(secret or os.urandom(KEY_BYTES)))
-        )
-        return self._shown_key(key_id.hex())
+        return await self._keys.install(secret)
 
     async def use_key(self, key_id: str) -> ClusterKey:
-        running = self._keyed()
-        await self._change_ring(running.run(running.node.use_key(self._known_key(key_id))))
-        return self._shown_key(key_id)
+        return await self._keys.use(key_id)
 
     async def remove_key(self, key_id: str) -> None:
-        running = self._keyed()
-        await self._change_ring(running.run(running.node.remove_key(self._known_key(key_id))))
+        await self._keys.remove(key_id)
 
     async def issue_token(self, expires_s: int, uses: int) -> Token:
-        running = self._keyed()
-        issued, expires_at_s = await self._worker.call(partial(self._tokens.issue, expires_s, uses))
-        token = JoinToken(
-            cluster_id=running.secret.cluster_id,
-            authority_public_key=running.secret.authority_public_key,
-            secret=issued,
-            expires_s=int(expires_at_s),
-            addresses=(running.advertised,),
-        )
-        return Token(token=token.text(), expires_at=rfc3339(expires_at_s), uses=uses)
+        return await self._keys.issue_token(expires_s, uses)
 
     # Records, and what there is to see
 
     def publish(self, records: Sequence[Record]) -> None:
         for record in records:
             check_record(record)
-        changed = self._mirror.publish(records)
-        if self._running is not None:
-            self._running.publish(changed)
+        self._send(self._mirror.publish(records))
+
+    def subscribe(self, scope: bytes) -> None:
+        check_scope(scope)
+        known = self._mirror.scopes()
+        if scope in known:
+            return
+        if len(known) >= SCOPES_MAX:
+            raise Exhausted(f"this host is in {SCOPES_MAX} scopes already")
+        self._mirror.subscribe(scope)
+        running = self._participation.running
+        if running is not None:
+            running.subscribe(scope)
+            running.publish(self._mirror.own_records(scope))
+
+    def unsubscribe(self, scope: bytes) -> None:
+        check_scope(scope)
+        running = self._participation.running
+        if self._mirror.unsubscribe(scope) and running is not None:
+            running.unsubscribe(scope)
+
+    def claim(
+        self, table: str, key: str, body: bytes, *, stamp_ms: int | None = None, origin: str = ""
+    ) -> None:
+        wall_ms = int(time.time() * 1000)
+        self._send(self._mirror.claim(table, key, body, stamp_ms, origin, wall_ms))
+
+    def withdraw(self, table: str, key: str) -> None:
+        self._send(self._mirror.withdraw(table, key))
+
+    def _send(self, records: Sequence[Record]) -> None:
+        if self._participation.running is not None:
+            self._participation.running.publish(records)
+
+    def records(self) -> tuple[RecordChange, ...]:
+        return self._mirror.records()
+
+    async def ask(self, member: str, topic: str, body: bytes, timeout_s: float) -> bytes:
+        asked = questions.question(topic, body, timeout_s)
+        if member == self.id:
+            return questions.body_of(await self._answers.reply(member, asked))
+        node = member_id(member, "member")
+        running = self._participation.started
+        if running is None:
+            raise Unavailable("this host is on its own: there is nobody to ask")
+        try:
+            async with asyncio.timeout(asked.wait_ms / 1000):
+                reply = await running.run(running.node.ask(node, asked))
+        except TimeoutError:
+            raise Unavailable(f"{member} has not answered within {timeout_s:g} s") from None
+        return questions.body_of(reply)
+
+    async def host_answers(self, member: str) -> bool:
+        known = self._mirror.member(member)
+        return known is not None and await host_answers(parse(known.address, "member"))
+
+    def answer(self, topic: str, answer: Answer) -> None:
+        self._answers.put(topic, answer)
 
     def watch(self, notify: Notify) -> Callable[[], None]:
         return self._mirror.watch(notify)
 
     async def look(self) -> None:
-        running = self._running
-        if running is not None and running.started:
+        running = self._participation.started
+        if running is not None:
             with suppress(Unavailable):  # it has just stopped taking part
                 await running.run(running.node.look())
 
     def health(self) -> ClusterHealth:
         unanswered = {}
-        if self._token_problem and self._settings.token_file is not None:
-            unanswered[str(self._settings.token_file)] = self._token_problem
-        return cluster_health(self._running, self._mirror.problems(), unanswered)
+        if self._by_token is not None and self._by_token.problem:
+            unanswered[str(self._settings.token_file)] = self._by_token.problem
+        return cluster_health(self._participation.running, self._mirror.problems(), unanswered)
 
     def counters(self) -> dict[str, int]:
-        running = self._running.counters() if self._running is not None else {}
-        return dict(self._ended + Counter(running))
+        running = self._participation.running
+        counted = Counter(running.counters() if running is not None else {})
+        own = Counter(claims_ignored=self._mirror.claims_ignored)
+        return dict(self._participation.ended + counted + own)
 
     def levels(self) -> dict[str, int]:
-        if self._running is None:
+        running = self._participation.running
+        if running is None:
             return {}
-        return {**self._running.report.levels, "news": self._running.outbox.waiting}
-
-    # Taking part
-
-    async def _ready(self, token: JoinToken | None, also: Sequence[Place]) -> Running:
-        """The running node, begun now if need be; by the token if it has no key."""
-        if self._closed:
-            raise Unavailable("netd is being stopped")
-        known = self._secret
-        if token is not None and (known is None or known.is_open):
-            bound = (self._settings.bind or ANYWHERE)[0]
-            known = await joining.redeem(token, also, bound, self._ended)
-            await self._worker.call(partial(secrets.store, self._settings.directory, known))
-            await self._end()
-        elif token is not None and known is not None and known.cluster_id != token.cluster_id:
-            raise Conflict("the token leads to another cluster than this host's key", field="token")
-        if known is None:
-            raise Unavailable(_NO_KEY)
-        if self._running is None:
-            await self._begin(known)
-        assert self._running is not None
-        if not self._running.started:
-            await self._running.start()
-        return self._running
-
-    async def _begin(self, known: ClusterSecret) -> None:
-        running = await Running.open(
-            self._settings,
-            known,
-            self._key,
-            self._worker,
-            self._tokens,
-            self._make_core,
-            self._mirror.take,
-        )
-        self._secret = known
-        self._running = running
-        running.publish(self._mirror.own_records())  # no `await` since it can be published to
-
-    async def _end(self) -> None:
-        running, self._running = self._running, None
-        if running is not None:
-            await running.close()
-            self._ended.update(running.counters())
-            self._mirror.end(alone(self._key.id, self._settings))
-
-    async def _ask(self, running: Running, place: Place) -> str:
-        """Join one place, by any of its addresses: "" or why nobody has answered."""
-        try:
-            addresses = await resolve(place, running.bound[0])
-            answers = await running.run(running.node.join(addresses))
-        except NetdError as error:
-            return error.detail
-        return "" if "" in answers.values() else "; ".join(dict.fromkeys(answers.values()))
-
-    async def _join_by_token(self, token: JoinToken) -> None:
-        """Try until the issuer is there: hosts may start in any order."""
-        pause_s = TOKEN_AGAIN_S
-        while self._secret is None:
-            try:
-                async with self._changing:
-                    running = await self._ready(token, self._settings.seeds)
-            except Unavailable as error:
-                self._note_token_problem(f"{error.detail}; it is tried again")
-                await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, TOKEN_AGAIN_MAX_S)
-            except NetdError as error:
-                self._note_token_problem(error.detail)
-                return
-            else:
-                self._note_token_problem("")
-                issuer = [Place(*address) for address in token.addresses]
-                await asyncio.gather(*(self._ask(running, place) for place in issuer))
-
-    def _note_token_problem(self, detail: str) -> None:
-        if detail and detail != self._token_problem:
-            log.warning("this host is on its own: %s", detail)
-        self._token_problem = detail
-
-    async def _follow_address(self) -> None:
-        """Begin anew when the host has lost the address that the others know it by."""
-        while True:
-            await asyncio.sleep(ADDRESS_CHECK_S)
-            async with self._changing:
-                await self._check_address()
-
-    async def _check_address(self) -> None:
-        running = self._running
-        chosen = self._settings.advertise is None and is_wildcard(
-            (self._settings.bind or ANYWHERE)[0]
-        )
-        if running is None or not chosen:
-            return
-        host, now = running.advertised[0], advertised_address(self._settings, running.bound)[0]
-        if host == now or (has(host) and not is_loopback(host)):
-            return
-        log.warning("the address of this host is %s now: the cluster is entered again", now)
-        await self._end()
-        try:
-            await self._ready(None, ())
-        except NetdError as error:
-            log.error("the cluster cannot be entered again: %s", error.detail)
-
-    # Keys
-
-    def _keyed(self) -> Running:
-        if self._running is None or self._running.secret.is_open:
-            raise Unavailable(_NO_KEY)
-        return self._running
-
-    def _known_key(self, key_id: str) -> bytes:
-        if all(key.id != key_id for key in self.keys()):
-            known = ", ".join(key.id for key in self.keys())
-            raise NotFound(f"there is no key {key_id!r}; known are {known}")
-        return bytes.fromhex(key_id)
-
-    async def _change_ring(self, change: Coroutine[Any, Any, T]) -> T:
-        try:
-            return await change
-        except RingConflict as error:
-            names = {member.id: member.name for member in self._mirror.members()}
-            who = [names.get(node.hex(), node.hex()) for node in error.nodes]
-            raise Conflict(": ".join(filter(None, [str(error), ", ".join(who)]))) from None
-
-    def _shown_key(self, key_id: str) -> ClusterKey:
-        found = next((key for key in self.keys() if key.id == key_id), None)
-        if found is None:
-            raise Unavailable(f"key {key_id} was removed meanwhile")
-        return found
+        return {**running.report.levels, "news": running.outbox.waiting}

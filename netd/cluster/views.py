@@ -1,11 +1,12 @@
 """The core's members, records and problems, in the engine's terms. Ids become hexadecimal."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from netd.cluster.addresses import text
+from netd.cluster.core import Core
 from netd.cluster.settings import ClusterSettings
 from netd.engine.interfaces import PeerHealth, ProblemChange, Record, RecordChange
 from netd.gossip.keys import RingNotice
@@ -13,7 +14,9 @@ from netd.gossip.member import Member as KnownMember
 from netd.gossip.ring import Ring
 from netd.gossip.settings import PROTOCOL_MAX, PROTOCOL_MIN
 from netd.gossip.values import (
+    GLOBAL,
     KEY_MAX_CHARS,
+    NODE_ID_BYTES,
     SCOPE_BYTES,
     TABLE_MAX_CHARS,
     VALUE_MAX_BYTES,
@@ -91,6 +94,32 @@ class MemberViews:
         }
 
 
+def report(
+    core: Core,
+    known: Collection[KnownMember],
+    *,
+    secured: bool,
+    levels: Mapping[str, int],
+    unanswered: Mapping[str, str],
+    udp_dropped: int,
+) -> Report:
+    """How things are now. `known` are all members; `levels` are those beside the core's."""
+    notices = core.rings()
+    names = {member.id: member.name for member in known if member.live}
+    return Report(
+        members={member.id.hex(): measures(member) for member in known},
+        peers=tuple(
+            peer(member, core.shown(member), core.ring, notices.get(member.id))
+            for member in known
+            if member.id != core.id
+        ),
+        keys=keys(core.ring, notices, names) if secured else (),
+        levels={**core.levels(), **levels},
+        unanswered=dict(unanswered),
+        udp_dropped=udp_dropped,
+    )
+
+
 def alone(node: NodeId, settings: ClusterSettings) -> Member:
     """This node while it is on its own: nobody reaches it."""
     now = rfc3339(time.time())
@@ -121,6 +150,23 @@ def check_record(record: Record) -> None:
         raise Invalid(
             f"{place}: the value has {len(record.value)} bytes, of at most {VALUE_MAX_BYTES}"
         )
+
+
+def check_scope(scope: bytes) -> None:
+    """Raise `Invalid` for what no node can be in."""
+    if len(scope) != SCOPE_BYTES or scope == GLOBAL:
+        raise Invalid(f"{scope.hex()} is not the id of a scope", field="scope")
+
+
+def member_id(identifier: str, field: str) -> NodeId:
+    """The node of an id in hexadecimal. Raises `Invalid`, about that field."""
+    try:
+        node = bytes.fromhex(identifier)
+    except ValueError:
+        node = b""
+    if len(node) != NODE_ID_BYTES:
+        raise Invalid(f"{identifier!r} is not the id of a member", field=field)
+    return node
 
 
 def measures(known: KnownMember) -> Measures:

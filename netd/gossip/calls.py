@@ -13,7 +13,7 @@ WAITING_MAX: Final = 256
 
 
 class Calls:
-    """At most `limit` are under way; as many again as `WAITING_MAX` wait, the rest fail."""
+    """At most `limit` are under way, and `WAITING_MAX` wait; there are no more than that."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -32,16 +32,19 @@ class Calls:
         request: Request,
         answered: Answered,
         timeout_s: float,
-    ) -> None:
-        """Send `request`; `answered` gets the reply's bytes, or None."""
+    ) -> bool:
+        """Send `request`; `answered` gets the reply's bytes, or None, later. False: too many wait
+        already, and nothing comes of it.
+        """
+        if len(self._running) >= self._limit and len(self._waiting) >= WAITING_MAX:
+            return False
         self._number += 1
         call = Call(self._number, to, node, encode(request), timeout_s)
         if len(self._running) < self._limit:
             self._start(call, answered)
-        elif len(self._waiting) < WAITING_MAX:
-            self._waiting.append((call, answered))
         else:
-            answered(None)
+            self._waiting.append((call, answered))
+        return True
 
     def complete(self, number: int, reply: bytes | None) -> None:
         answered = self._running.pop(number, None)

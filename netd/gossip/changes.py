@@ -1,5 +1,7 @@
 """Changes of records on their way to everybody: the other queue of the epidemic."""
 
+from collections.abc import Sequence
+
 from netd.gossip.codec import encode
 from netd.gossip.log import Log, LogId
 from netd.gossip.member import Member
@@ -101,13 +103,20 @@ class Changes:
                 found += some
         return found
 
-    def fill(self, peer: Member, room_bytes: int, fresh_only: bool) -> list[bytes]:
-        """Own changes first, then those sent least often."""
+    def fill(
+        self, peer: Member, room_bytes: int, fresh_only: bool, further: Sequence[int] = ()
+    ) -> list[bytes]:
+        """Own changes first, then those sent least often.
+
+        `further` are the bytes of packets that may follow: what of a log does not fit into one
+        goes on in the next, so that many changes at once take no longer than one.
+        """
         me = self._parts.me
         order = list(self._tails.items())
         if len(order) > 1:
             order.sort(key=lambda item: (item[0][0] != me.id, item[1].least()))
         messages: list[bytes] = []
+        rooms = [room_bytes, *further]
         for log_id, tail in order:
             owner, scope = log_id
             if scope != GLOBAL and scope not in peer.scopes:
@@ -118,36 +127,50 @@ class Changes:
                 # It has them; where there are few others, all would be waited for in vain.
                 self._count(log_id, tail, tail.versions[-1])
                 continue
-            message = self._message(log_id, tail, room_bytes)
-            if message is None:
-                continue
-            room_bytes -= len(message)
-            messages.append(message)
+            messages += self._messages(log_id, tail, rooms)
         return messages
 
-    def _message(self, log_id: LogId, tail: _Tail, room_bytes: int) -> bytes | None:
+    def _messages(self, log_id: LogId, tail: _Tail, rooms: list[int]) -> list[bytes]:
+        """What fits of one log. `rooms` is what is left in packets: full ones are taken off."""
         slot = self._replica.get(log_id)
         log = slot.head if slot is not None else None
         if log is None or log.epoch != tail.epoch or log.version < tail.versions[-1]:
             self.drop(log_id)  # the log was replaced by one of another epoch
-            return None
+            return []
         if len(tail.versions) <= TAIL_MAX and tail.versions[0] > log.floor:
-            delta = log.delta(*log_id, tail.versions[0] - 1, room_bytes, news=True)
-            if delta is not None:
-                data = encode(delta)
-                if len(data) <= room_bytes:
-                    self._count(log_id, tail, delta.end)
-                    return data
-            elif room_bytes < self._parts.settings.packet_max_bytes // 2:
-                return None  # another packet may have room for it
-        return self._head(log_id, tail, log, room_bytes)
+            deltas, end = self._deltas(log_id, tail, log, rooms)
+            if deltas:
+                self._count(log_id, tail, end)
+                return deltas
+            if rooms[0] < self._parts.settings.packet_max_bytes // 2:
+                return []  # another packet may have room for it
+        return self._head(log_id, tail, log, rooms)
 
-    def _head(self, log_id: LogId, tail: _Tail, log: Log, room_bytes: int) -> bytes | None:
+    def _deltas(
+        self, log_id: LogId, tail: _Tail, log: Log, rooms: list[int]
+    ) -> tuple[list[bytes], int]:
+        """As many as there is room for, each following the one before, and where they end."""
+        found: list[bytes] = []
+        end = tail.versions[0] - 1
+        while (delta := log.delta(*log_id, end, rooms[0], news=True)) is not None:
+            data = encode(delta)
+            if len(data) > rooms[0]:
+                break
+            found.append(data)
+            rooms[0] -= len(data)
+            end = delta.end
+            if end >= tail.versions[-1] or len(rooms) == 1:
+                break
+            del rooms[0]
+        return found, end
+
+    def _head(self, log_id: LogId, tail: _Tail, log: Log, rooms: list[int]) -> list[bytes]:
         data = encode(Head(*log_id, log.epoch, log.version))
-        if len(data) > room_bytes:
-            return None
+        if len(data) > rooms[0]:
+            return []
+        rooms[0] -= len(data)
         self._count(log_id, tail, log.version)
-        return data
+        return [data]
 
     def _count(self, log_id: LogId, tail: _Tail, end: int) -> None:
         """Versions up to `end` were sent once more."""

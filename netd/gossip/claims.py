@@ -5,20 +5,18 @@ in the same way: the earliest stamp wins, then the lowest origin. A node that re
 supports it by a copy with the same stamp and origin, so it stays while its first author is away.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
 from netd.gossip.messages import Id, Milliseconds
-from netd.gossip.parts import Parts
-from netd.gossip.replication import Replication
-from netd.gossip.values import GLOBAL, ClaimSettled, NodeId
-from netd.gossip.view import View
+from netd.gossip.values import NodeId
 
 PREFIX: Final = "claim/"  # of the tables that hold claims
 BODY_MAX_BYTES: Final = 16 << 10
+STAMP_MAX_MS: Final = (1 << 48) - 1
 
 
 class Claim(msgspec.Struct, array_like=True, frozen=True, order=True):
@@ -36,8 +34,20 @@ class Settled(NamedTuple):
     rivals: tuple[NodeId, ...]
 
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Claim).decode
+_decoder = msgspec.msgpack.Decoder(Claim)
+
+
+def encode(claim: Claim) -> bytes:
+    """The value of a claim's record."""
+    return msgspec.msgpack.encode(claim)
+
+
+def decode(value: bytes) -> Claim | None:
+    """The claim in a record; None for one that no node would write."""
+    try:
+        return _decoder.decode(value)
+    except msgspec.MsgspecError:
+        return None
 
 
 def settle(claims: Iterable[tuple[NodeId, Claim]]) -> Settled | None:
@@ -47,60 +57,3 @@ def settle(claims: Iterable[tuple[NodeId, Claim]]) -> Settled | None:
         return None
     winner = min(claim for _, claim in found)
     return Settled(winner, tuple(node for node, claim in found if claim.body != winner.body))
-
-
-class Claims:
-    """Makes claims, and tells what holds whenever that changes."""
-
-    def __init__(self, parts: Parts, replication: Replication, view: View) -> None:
-        self._parts = parts
-        self._replication = replication
-        self._view = view
-        self._told: dict[tuple[str, str], Settled] = {}
-        self._highest = 0
-
-    def make(self, table: str, key: str, body: bytes) -> None:
-        """Claim that `key` means `body`, as of now: later than all claims seen so far."""
-        self._highest = max(self._parts.wall_ms(), self._highest + 1)
-        self._write(table, key, Claim(self._highest, self._parts.me.id, body))
-
-    def support(self, table: str, key: str) -> bool:
-        """Make the claim that holds one's own; False if there is none."""
-        settled = self.settled(table, key)
-        if settled is not None:
-            self._write(table, key, settled.claim)
-        return settled is not None
-
-    def withdraw(self, table: str, key: str) -> None:
-        self._replication.write(GLOBAL, PREFIX + table, key, None)
-
-    def settled(self, table: str, key: str) -> Settled | None:
-        return settle(self._claims(table, key))
-
-    def follow(self, table: str, key: str) -> None:
-        """A record of a table of claims has changed: tell if something else holds now."""
-        name = table.removeprefix(PREFIX)
-        settled = self.settled(name, key)
-        if settled is not None:
-            self._highest = max(self._highest, settled.claim.stamp)
-        if settled == self._told.get((name, key)):
-            return
-        if settled is None:
-            del self._told[name, key]
-            self._parts.events.append(ClaimSettled(name, key, None, b"", ()))
-        else:
-            self._told[name, key] = settled
-            claim = settled.claim
-            self._parts.events.append(
-                ClaimSettled(name, key, claim.body, claim.origin, settled.rivals)
-            )
-
-    def _write(self, table: str, key: str, claim: Claim) -> None:
-        self._replication.write(GLOBAL, PREFIX + table, key, _encode(claim))
-
-    def _claims(self, table: str, key: str) -> Iterator[tuple[NodeId, Claim]]:
-        for record in self._view.named(GLOBAL, PREFIX + table, key):
-            try:
-                yield record.owner, _decode(record.value or b"")
-            except msgspec.MsgspecError:
-                self._parts.counters["refused_claims"] += 1

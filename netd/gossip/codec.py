@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from netd.gossip.messages import Message, Reply, Request
+from netd.gossip.messages import Introduce, Message, Reply, Request
 from netd.gossip.values import Address
 
 MESSAGES_MAX: Final = 128  # in one packet
@@ -67,3 +67,12 @@ def address_of(host: bytes, port: int) -> Address:
     if len(host) not in (4, 16):
         raise Malformed(f"an address of {len(host)} bytes")
     return str(ip_address(host)), port
+
+
+def place_of(said: Introduce) -> str:
+    """Where somebody says that he is, in words."""
+    try:
+        host, port = address_of(said.host, said.port)
+    except Malformed:
+        return "an impossible address"
+    return f"{host} port {port}"

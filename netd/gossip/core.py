@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from netd.gossip.accusations import Accusations
 from netd.gossip.changes import Changes
-from netd.gossip.claims import PREFIX as CLAIMS
-from netd.gossip.claims import Claims, Settled
 from netd.gossip.codec import Malformed, decode_packet, decode_request, encode
 from netd.gossip.inbox import Inbox
+from netd.gossip.inquiries import Inquiries
 from netd.gossip.joining import Joining
 from netd.gossip.keys import TABLE as KEYRING
 from netd.gossip.keys import Keys, RingNotice
@@ -14,6 +14,7 @@ from netd.gossip.member import Member
 from netd.gossip.membership import Membership
 from netd.gossip.messages import Declined
 from netd.gossip.news import News
+from netd.gossip.oneself import Oneself
 from netd.gossip.parts import Parts
 from netd.gossip.pings import Pings
 from netd.gossip.post import Post
@@ -27,7 +28,9 @@ from netd.gossip.ring import Ring
 from netd.gossip.sealing import SALT_BYTES, Opened, Seal, Sealer
 from netd.gossip.settings import Settings
 from netd.gossip.spreading import Spreading
+from netd.gossip.standing import Standing
 from netd.gossip.streams import StreamPings
+from netd.gossip.suspicions import Suspicions
 from netd.gossip.syncing import Syncing
 from netd.gossip.timers import NEVER
 from netd.gossip.values import (
@@ -68,14 +71,12 @@ class Gossip:
         parts = self._parts = Parts(
             identity,
             settings,
-            cluster_id=cluster_id,
             signer=Signer(identity, cluster_id),
             checker=Checker(verify, cluster_id),
             random=random,
             now_s=now_s,
             wall_s=wall_s,
         )
-        self._paused_s = 0.0
         self._followed = 0  # events that the core itself has looked at
         salt = random.randrange(1 << 8 * SALT_BYTES).to_bytes(SALT_BYTES, "big")
         self._sealer = sealer or Seal(identity.id, identity.epoch, cluster_id, ring, salt)
@@ -85,28 +86,37 @@ class Gossip:
         self._replica = Replica(parts)
         self._view = View(parts, self._replica)
         self._changes = Changes(parts, self._replica)
-        spreading = Spreading(parts, post, news, self._changes)
+        spreading = self._spreading = Spreading(parts, post, news, self._changes)
         self._pings = Pings(parts, post, self._digests)
+        self._suspicions = Suspicions(parts, self._pings, post)
+        standing = Standing(parts, news, spreading, self._problems, self._suspicions, self)
+        accusations = Accusations(parts, standing, self._suspicions)
+        self._inquiries = Inquiries(parts, post)
+        self._oneself = Oneself(parts, post, news, spreading, self._problems, standing)
         self._membership = Membership(
-            parts, post, self._pings, news, spreading, self._problems, self
+            parts, self._problems, standing, accusations, self._inquiries, self._oneself
         )
-        self._streams = StreamPings(parts, self._membership)
-        self._prober = Prober(
-            parts, post, self._pings, self._membership, self._streams, self._exchange
-        )
+        self._streams = StreamPings(parts, self._membership, self._oneself)
+        self._prober = Prober(parts, post, self._pings, accusations, self._streams, self._exchange)
         self._replication = Replication(
             parts, post, self._replica, self._view, self._changes, spreading
         )
         self._syncing = Syncing(parts, self._replica, self._replication)
         self._repair = Repair(
-            parts, post, self._membership, self._replica, self._replication, self._syncing
+            parts,
+            post,
+            self._membership,
+            self._inquiries,
+            self._replica,
+            self._replication,
+            self._syncing,
         )
         self._keys = Keys(parts, self._sealer, self._replication, self._view, ring)
-        self._claims = Claims(parts, self._replication, self._view)
         self._joining = Joining(
             parts,
             post,
             self._membership,
+            self._oneself,
             self._replication,
             self._syncing,
             self._keys,
@@ -117,6 +127,8 @@ class Gossip:
             post,
             self._pings,
             self._membership,
+            accusations,
+            self._inquiries,
             self._prober,
             Answerer(parts, post, self._pings, self._digests),
             self._streams,
@@ -139,7 +151,7 @@ class Gossip:
         counters = parts.counters
         counters["packets_received"] += 1
         counters["bytes_received"] += len(data)
-        if self._membership.yielded:
+        if self._oneself.yielded:
             return
         opened = self._sealer.open(data)
         if not isinstance(opened, Opened):
@@ -147,7 +159,7 @@ class Gossip:
             if opened.reason == "key":
                 self._joining.unsealed(opened.sender)
             elif opened.reason == "epoch":
-                self._membership.answer_late_run(opened.sender, source)
+                self._inquiries.answer_late_run(opened.sender, source)
             return
         try:
             messages = decode_packet(opened.payload)
@@ -156,7 +168,7 @@ class Gossip:
             return
         if opened.sender == self.id:
             if opened.epoch > parts.me.epoch:
-                self._membership.meet_clone(opened.epoch, f"{source[0]} port {source[1]}")
+                self._oneself.meet_clone(opened.epoch, f"{source[0]} port {source[1]}")
             return
         self._inbox.open(opened, messages, source)
         self._react()
@@ -169,7 +181,7 @@ class Gossip:
         except Malformed as error:
             self._parts.counters["refused_malformed"] += 1
             return encode(Declined(f"malformed: {error}"[:200]))
-        if self._membership.yielded:
+        if self._oneself.yielded:
             return encode(Declined("this node is silent: another runs under its identity"))
         reply = self._inbox.serve(asked, peer)
         self._react()
@@ -184,7 +196,7 @@ class Gossip:
     def advance(self, now_s: float) -> None:
         """Run the timers that are due."""
         self._clock(now_s)
-        if not self._membership.yielded:
+        if not self._oneself.yielded:
             self._parts.timers.run(self._parts.now_s)
             self._react()
 
@@ -208,7 +220,7 @@ class Gossip:
     def leave(self, now_s: float) -> None:
         """Tell everybody goodbye. To be driven for `leave_s` more, and stopped then."""
         self._clock(now_s)
-        self._membership.leave()
+        self._oneself.leave()
 
     def publish(
         self, scope: Scope, table: str, key: str, value: bytes | None, now_s: float
@@ -218,30 +230,14 @@ class Gossip:
         self._replication.write(scope, table, key, value)
         self._react()
 
-    def claim(self, table: str, key: str, body: bytes | None, now_s: float) -> None:
-        """Claim what `key` means for the whole cluster; None withdraws this node's claim."""
-        self._clock(now_s)
-        if body is None:
-            self._claims.withdraw(table, key)
-        else:
-            self._claims.make(table, key, body)
-        self._react()
-
-    def support(self, table: str, key: str, now_s: float) -> bool:
-        """Keep the claim that holds alive, as this node relies on it; False if there is none."""
-        self._clock(now_s)
-        supported = self._claims.support(table, key)
-        self._react()
-        return supported
-
-    def settled(self, table: str, key: str) -> Settled | None:
-        """What holds for `key` now, as far as this node sees."""
-        return self._claims.settled(table, key)
-
     def subscribe(self, scope: Scope, now_s: float) -> None:
-        """Take part in a scope."""
+        """Take part in a scope, and have what its members have, from one of them."""
         self._clock(now_s)
         self._replication.subscribe(scope)
+        for member in self._members_of(scope):
+            self._replication.tell(member)  # shows nothing to who is not in the scope
+            self._syncing.fetch_all(member)
+        # Once more when all know: that packet may be lost, or overtaken by the stream.
         self._parts.after(self._parts.settings.settle_s, lambda: self._fetch_scope(scope))
         self._react()
 
@@ -257,7 +253,7 @@ class Gossip:
         """Go on in a later epoch, which is durable by now."""
         self._clock(now_s)
         self._sealer.renew(epoch)
-        self._membership.renew(epoch)
+        self._oneself.renew(epoch)
         self._replica.renew_own()
         self._react()
 
@@ -292,9 +288,9 @@ class Gossip:
 
     def next_timer_s(self) -> float:
         """When `advance` has something to do."""
-        if self._membership.yielded:
+        if self._oneself.yielded:
             return NEVER
-        return self._parts.timers.next_s() + self._paused_s
+        return self._parts.timers.next_s() + self._parts.paused_s
 
     # Reads
 
@@ -319,7 +315,7 @@ class Gossip:
             "changes_queued": len(self._changes),
             "logs": len(self._replica),
             "calls": len(self._parts.calls),
-            "suspicions": len(self._membership.suspicions),
+            "suspicions": len(self._suspicions),
             "health": self._parts.health.score,
         }
 
@@ -358,13 +354,13 @@ class Gossip:
         """
         parts = self._parts
         due_s = parts.timers.next_s()
-        late_s = now_s - (due_s + self._paused_s)
+        late_s = now_s - (due_s + parts.paused_s)
         if late_s > parts.settings.stall_s:
-            self._paused_s += late_s
+            parts.paused_s += late_s
             parts.set_wall(parts.wall_ms() / 1000 + late_s)
             parts.health.worse()
             parts.counters["stalls"] += 1
-        parts.now_s = max(parts.now_s, now_s - self._paused_s)
+        parts.now_s = max(parts.now_s, now_s - parts.paused_s)
         if late_s >= 0:
             # At the very time that `next_timer_s` told it is due, however sums are rounded.
             parts.now_s = max(parts.now_s, due_s)
@@ -376,9 +372,12 @@ class Gossip:
         return self._repair.digests(peer)
 
     def _fetch_scope(self, scope: Scope) -> None:
-        members = self._parts.members.pick_in(scope, self._parts.random, 1)
-        for member in members:
+        for member in self._members_of(scope):
             self._syncing.fetch_all(member)
+
+    def _members_of(self, scope: Scope) -> list[Member]:
+        """One of the others that are in a scope, if any is."""
+        return self._parts.members.pick_in(scope, self._parts.random, 1)
 
     def _react(self) -> None:
         """Changes of records that the core itself follows; these may lead to further ones."""
@@ -389,11 +388,9 @@ class Gossip:
             if not isinstance(event, RecordChanged):
                 continue
             if event.table == KEYRING:
-                self._keys.hear(event.owner, event.value)
-            elif event.table.startswith(CLAIMS):
-                self._claims.follow(event.table, event.key)
+                self._keys.hear(event.value)
 
-    # Implements membership.Follower
+    # Implements standing.Follower
 
     def member_changed(self, member: Member) -> None:
         self._view.refresh_owner(member)

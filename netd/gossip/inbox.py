@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+from netd.gossip.accusations import Accusations
+from netd.gossip.inquiries import Inquiries
 from netd.gossip.joining import Joining
 from netd.gossip.keys import Keys
 from netd.gossip.member import Member
@@ -60,6 +62,8 @@ class Inbox:
         post: Post,
         pings: Pings,
         membership: Membership,
+        accusations: Accusations,
+        inquiries: Inquiries,
         prober: Prober,
         answerer: Answerer,
         streams: StreamPings,
@@ -73,6 +77,8 @@ class Inbox:
         self._post = post
         self._pings = pings
         self._membership = membership
+        self._accusations = accusations
+        self._inquiries = inquiries
         self._answerer = answerer
         self._streams = streams
         self._replication = replication
@@ -136,14 +142,16 @@ class Inbox:
         sender = parts.members.get(opened.sender)
         if sender is not None and opened.epoch < sender.epoch:
             parts.counters["refused_epoch"] += 1
-            self._membership.answer_late_run(opened.sender, source)
+            self._inquiries.answer_late_run(opened.sender, source)
             return None, False
         if sender is None or opened.epoch > sender.epoch:
             # Nobody known, or a member that has started anew: who is it?
-            if not parts.members.is_forgotten(opened.sender, opened.epoch):
-                self._membership.ask_about(opened.sender, source)
+            if parts.members.is_forgotten(opened.sender, opened.epoch):
+                self._inquiries.answer_forgotten(opened.sender, opened.epoch, source)
+            else:
+                self._inquiries.ask_about(opened.sender, source)
             return None, True
-        self._membership.heard_from(sender)
+        self._accusations.heard_from(sender)
         return sender, True
 
     def _state(self, statement: Statement, source: Address, beside: list[Message]) -> None:

@@ -17,6 +17,7 @@ from netd.gossip.messages import (
     Suspect,
     Welcome,
 )
+from netd.gossip.oneself import Oneself
 from netd.gossip.parts import Parts
 from netd.gossip.pings import Digests
 from netd.gossip.post import Post
@@ -38,6 +39,7 @@ class Joining:
         parts: Parts,
         post: Post,
         membership: Membership,
+        oneself: Oneself,
         replication: Replication,
         syncing: Syncing,
         keys: Keys,
@@ -46,6 +48,7 @@ class Joining:
         self._parts = parts
         self._post = post
         self._membership = membership
+        self._oneself = oneself
         self._replication = replication
         self._syncing = syncing
         self._keys = keys
@@ -121,11 +124,13 @@ class Joining:
         alive = me.proof if isinstance(me.proof, Alive) else None
         request = Join(me.introduction, alive, accusation)
         parts.counters["joins"] += 1
-        parts.calls.make(
-            address, node, request, lambda reply: self._welcomed(address, reply, ended), _TIMEOUT_S
+        made = parts.calls.make(
+            address, node, request, lambda reply: self._welcomed(reply, ended), _TIMEOUT_S
         )
+        if not made:
+            ended("too many requests wait already")
 
-    def _welcomed(self, address: Address, reply: bytes | None, ended: Ended) -> None:
+    def _welcomed(self, reply: bytes | None, ended: Ended) -> None:
         parts = self._parts
         if reply is None:
             ended("no answer")
@@ -137,6 +142,8 @@ class Joining:
             ended("the answer is malformed")
             return
         if not isinstance(welcome, Welcome):
+            if isinstance(welcome, Declined) and welcome.over:
+                self._oneself.hear_forgotten()
             detail = welcome.detail if isinstance(welcome, Declined) else "an unexpected answer"
             ended(detail)
             return
@@ -145,10 +152,10 @@ class Joining:
             Ring(keys=ring.keys, primary=ring.primary, stamp=ring.stamp, author=ring.author)
         )
         self._membership.hear_quietly(welcome.statements)
-        self._membership.welcomed()
+        self._oneself.welcomed()
         ended("")
-        host = next((m for m in parts.members if m.address == address and m.live), None)
-        if host is not None and host.id != parts.me.id:
+        host = parts.members.get(welcome.host)
+        if host is not None and host is not parts.me:
             host.tcp_ok = True
             self._syncing.fetch_all(host)
 
@@ -160,7 +167,7 @@ class Joining:
             return Declined("the introduction is another node's")
         if peer == parts.me.id:
             return Declined("this is the node itself, or a copy of its state folder")
-        if self._membership.leaving:
+        if self._oneself.leaving:
             return Declined("the node is leaving")
         settings = parts.settings
         if said.protocol_min > settings.protocol_max or said.protocol_max < settings.protocol_min:
@@ -168,6 +175,8 @@ class Joining:
                 f"protocol versions {settings.protocol_min} to {settings.protocol_max} are "
                 f"spoken here, not {said.protocol_min} to {said.protocol_max}"
             )
+        if parts.members.is_forgotten(peer, said.epoch):
+            return Declined("this run of the node is forgotten: it begins another", over=True)
         self._replication.begin()
         self._membership.hear(said, None)
         for statement in (request.alive, request.accusation):
@@ -180,7 +189,7 @@ class Joining:
         if member.epoch == said.epoch and member.state == State.LEFT:
             return Declined("this run of the node has left; restart it")
         member.tcp_ok = True
-        return Welcome(tuple(self._all_statements()), self._keys.row())
+        return Welcome(tuple(self._all_statements()), self._keys.row(), parts.me.id)
 
     def _all_statements(self) -> list[Statement]:
         """Introductions first, so that the rest is about members that are known by then."""
@@ -188,7 +197,7 @@ class Joining:
         others: list[Statement] = []
         for member in self._parts.members:
             introductions.append(member.introduction)
-            statement = member.statement()
+            statement = member.aged_statement(self._parts.monotonic_s)
             if isinstance(statement, Alive | Left | Suspect | Dead):
                 others.append(statement)
         return introductions + others

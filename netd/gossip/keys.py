@@ -4,6 +4,9 @@ Each node tells in a record of its own which keys it has. A ring with a later st
 earlier one on every node that hears of it; the keys themselves travel over streams only.
 """
 
+from collections.abc import Callable
+from typing import Final
+
 import msgspec
 
 from netd.gossip.codec import Malformed, decode_reply
@@ -15,11 +18,15 @@ from netd.gossip.sealing import Sealer
 from netd.gossip.values import GLOBAL, NodeId, RingChanged
 from netd.gossip.view import View
 
-TABLE = "keyring"
-RECORD = "ring"
-GRACE_S = 10.0  # packets that a removed key has sealed are opened for this long
-_AGAIN_S = 2.0
-_TIMEOUT_S = 10.0
+TABLE: Final = "keyring"
+RECORD: Final = "ring"
+GRACE_S: Final = 10.0  # packets that a removed key has sealed are opened for this long
+_AGAIN_S: Final = 2.0
+_TIMEOUT_S: Final = 10.0
+# A later ring is fetched at a random time in this long for each member, and at the most: it costs
+# whoever has it a handshake, some milliseconds, and all learn of it in the same moment.
+_FETCH_MEMBER_S: Final = 0.005
+_FETCH_MAX_S: Final = 5.0
 
 
 class RingConflict(Exception):
@@ -54,7 +61,7 @@ class Keys:
         self._replication = replication
         self._view = view
         self.ring = ring
-        self._fetching: set[NodeId] = set()
+        self._fetching = False
         self._late: dict[bytes, float] = {}  # removed secrets, and until when they open packets
 
     def tell(self) -> None:
@@ -93,12 +100,9 @@ class Keys:
     def use(self, wanted: bytes) -> None:
         """Have every node seal with this key. Raises `RingConflict`, also for an unknown id."""
         self._demand(wanted)
-        notices = self.notices()
-        lacking = self._live_without(
-            {node for node, notice in notices.items() if wanted in notice.ids}
+        self._demand_of_all(
+            lambda notice: wanted in notice.ids, "these members do not have the key yet"
         )
-        if lacking:
-            raise RingConflict("these members do not have the key yet", lacking)
         if self.ring.primary != wanted:
             self._change(keys=self.ring.keys, primary=wanted)
 
@@ -107,11 +111,9 @@ class Keys:
         self._demand(unwanted)
         if self.ring.primary == unwanted:
             raise RingConflict("the key is in use: use another one first", (self._parts.me.id,))
-        notices = self.notices()
-        done = {node for node, notice in notices.items() if notice.primary != unwanted}
-        using = self._live_without(done)
-        if using:
-            raise RingConflict("these members still use the key", using)
+        self._demand_of_all(
+            lambda notice: notice.primary != unwanted, "these members still use the key"
+        )
         keys = tuple(secret for secret in self.ring.keys if key_id(secret) != unwanted)
         self._change(keys=keys, primary=self.ring.primary)
 
@@ -119,9 +121,16 @@ class Keys:
         if wanted not in self.ring.ids:
             raise RingConflict(f"there is no key {wanted.hex()}")
 
-    def _live_without(self, done: set[NodeId]) -> tuple[NodeId, ...]:
-        live = (member.id for member in self._parts.members if member.live)
-        return tuple(node for node in live if node not in done)
+    def _demand_of_all(self, is_so: Callable[[RingNotice], bool], otherwise: str) -> None:
+        """Raise `RingConflict` unless it is known to be so of all live members."""
+        notices = self.notices()
+        live = [member.id for member in self._parts.members if member.live]
+        silent = tuple(node for node in live if node not in notices)
+        if silent:
+            raise RingConflict("these members have not told yet which keys they have", silent)
+        others = tuple(node for node in live if not is_so(notices[node]))
+        if others:
+            raise RingConflict(otherwise, others)
 
     def _change(self, *, keys: tuple[bytes, ...], primary: bytes) -> None:
         stamp = max(self._parts.wall_ms(), self.ring.stamp + 1)
@@ -132,7 +141,7 @@ class Keys:
     def adopt(self, ring: Ring) -> None:
         """Take over a ring if it is later than this node's."""
         mine = self.ring
-        if (ring.stamp, ring.author) <= (mine.stamp, mine.author) or not ring.is_sound():
+        if _age(ring) <= _age(mine) or not ring.is_sound():
             return
         self.ring = ring
         # Packets sealed before the others knew are still under way.
@@ -153,46 +162,58 @@ class Keys:
         }
         self._sealer.use(Ring(keys=(*ring.keys, *self._late), primary=ring.primary))
 
-    def hear(self, owner: NodeId, value: bytes | None) -> None:
-        """A member tells of its ring; fetch it if it is later."""
+    def hear(self, value: bytes | None) -> None:
+        """A member tells of its ring; a later one is fetched soon, from whoever has it by then."""
         notice = _read(value) if value is not None else None
-        if notice is None or owner == self._parts.me.id:
+        if notice is None or _age(notice) <= _age(self.ring) or self._fetching:
             return
-        later = (notice.stamp, notice.author) > (self.ring.stamp, self.ring.author)
-        member = self._parts.members.get(owner)
-        if not later or member is None or owner in self._fetching:
+        self._fetching = True
+        parts = self._parts
+        within_s = min(_FETCH_MAX_S, _FETCH_MEMBER_S * parts.members.live_count)
+        parts.after(within_s * parts.random.random(), self._fetch)
+
+    def _fetch(self) -> None:
+        """Ask one of those that tell of the latest ring for it."""
+        parts = self._parts
+        notices = self.notices()
+        latest = max(map(_age, notices.values()), default=_age(self.ring))
+        holders = [node for node, notice in notices.items() if _age(notice) == latest]
+        if latest <= _age(self.ring) or not holders:
+            self._fetching = False
             return
-        self._fetching.add(owner)
-        self._parts.calls.make(
-            member.address,
-            owner,
-            FetchRing(),
-            lambda reply: self._fetched(owner, reply),
-            _TIMEOUT_S,
-        )
+        (holder,) = parts.random.sample(holders, 1)
+        member = parts.members.get(holder)
+        if member is None or not parts.calls.make(
+            member.address, holder, FetchRing(), self._fetched, _TIMEOUT_S
+        ):
+            parts.after(_AGAIN_S, self._fetch)
 
-    def _fetched(self, owner: NodeId, reply: bytes | None) -> None:
-        self._fetching.discard(owner)
-        if reply is not None:
-            try:
-                answer = decode_reply(reply)
-            except Malformed:
-                self._parts.counters["refused_malformed"] += 1
-                return
-            if isinstance(answer, RingReply):
-                row = answer.ring
-                self.adopt(
-                    Ring(keys=row.keys, primary=row.primary, stamp=row.stamp, author=row.author)
-                )
-                return
-        self._parts.after(_AGAIN_S, lambda: self.hear(owner, self._told_by(owner)))
+    def _fetched(self, reply: bytes | None) -> None:
+        before = self.ring
+        ring = self._ring_in(reply)
+        if ring is not None:
+            self.adopt(ring)
+        if self.ring is not before:
+            self._fetch()  # in case that a still later one was told of meanwhile
+        else:
+            self._parts.after(_AGAIN_S, self._fetch)
 
-    def _told_by(self, owner: NodeId) -> bytes | None:
-        """What the owner tells by now; None if it is gone."""
-        for record in self._view.records_of(GLOBAL, TABLE):
-            if record.owner == owner and record.key == RECORD:
-                return record.value
-        return None
+    def _ring_in(self, reply: bytes | None) -> Ring | None:
+        if reply is None:
+            return None
+        try:
+            answer = decode_reply(reply)
+        except Malformed:
+            self._parts.counters["refused_malformed"] += 1
+            return None
+        if not isinstance(answer, RingReply):
+            return None
+        row = answer.ring
+        return Ring(keys=row.keys, primary=row.primary, stamp=row.stamp, author=row.author)
+
+
+def _age(ring: Ring | RingNotice) -> tuple[int, bytes]:
+    return ring.stamp, ring.author
 
 
 def _read(value: bytes) -> RingNotice | None:

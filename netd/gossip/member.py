@@ -1,7 +1,18 @@
 """One member as this node knows it."""
 
+import msgspec
+
 from netd.gossip.codec import address_of
-from netd.gossip.messages import Alive, Dead, Introduce, Left, MemberRow, Statement, Suspect
+from netd.gossip.messages import (
+    GONE_MAX_S,
+    Alive,
+    Dead,
+    Introduce,
+    Left,
+    MemberRow,
+    Statement,
+    Suspect,
+)
 from netd.gossip.tree import fingerprint
 from netd.gossip.values import Address, NodeId, Scope, State
 
@@ -12,7 +23,9 @@ class Member:
     """Who it is, what the cluster says of it, and what this node has measured.
 
     `proof` is the member's own statement that it is alive in `incarnation`, or has left; None
-    where the incarnation is known from an accusation only. `unreachable`: this node has ended
+    where the incarnation is known from an accusation only. `state_since_s` is on the clock that
+    the core is told, also across pauses of this node; for one that is gone it is when others have
+    found that, `gone_s` before this node did. `unreachable`: this node has ended
     its suspicion without an answer, and nobody else accuses the member. `heard_s` is when a
     packet of its current run came last. `rtt_s` and `clock_offset_s` are None until measured;
     `udp_ok` and `tcp_ok` tell the last that is known of each way, None: nothing.
@@ -23,6 +36,7 @@ class Member:
         "address",
         "clock_offset_s",
         "fingerprint",
+        "gone_s",
         "heard_s",
         "id",
         "incarnation",
@@ -42,6 +56,7 @@ class Member:
         self.state = State.ALIVE
         self.accusers: frozenset[NodeId] = frozenset()
         self.state_since_s = now_s
+        self.gone_s = 0
         self.unreachable = False
         self.heard_s = _UNHEARD
         self.rtt_s: float | None = None
@@ -106,6 +121,14 @@ class Member:
         if self.state == State.DEAD:
             return Dead(self.id, self.epoch, self.incarnation, self.accuser_list)
         return self.proof
+
+    def aged_statement(self, now_s: float) -> Statement | None:
+        """The same with how long it has been gone, for those who hear of that late."""
+        said = self.statement()
+        if not isinstance(said, Dead | Left):
+            return said
+        gone_s = min(max(0, int(now_s - self.state_since_s)), GONE_MAX_S)
+        return msgspec.structs.replace(said, gone_s=gone_s)
 
     @property
     def accuser_list(self) -> tuple[NodeId, ...]:

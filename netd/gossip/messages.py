@@ -19,6 +19,10 @@ from netd.gossip.values import (
     VALUE_MAX_BYTES,
 )
 
+LEAVES: Final = 256
+LEAF_BYTES: Final = 4
+GONE_MAX_S: Final = (1 << 32) - 1
+
 Id = Annotated[bytes, Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
 ScopeId = Annotated[bytes, Meta(min_length=SCOPE_BYTES, max_length=SCOPE_BYTES)]
 Epoch = Annotated[int, Meta(ge=0, lt=1 << 48)]
@@ -29,13 +33,11 @@ Sequence = Annotated[int, Meta(ge=0, lt=1 << 32)]
 Signature = Annotated[bytes, Meta(min_length=64, max_length=64)]
 Accusers = Annotated[tuple[Id, ...], Meta(max_length=4)]
 Milliseconds = Annotated[int, Meta(ge=0, lt=1 << 48)]
+Gone = Annotated[int, Meta(ge=0, le=GONE_MAX_S)]
 Protocol = Annotated[int, Meta(ge=1, le=1000)]
 Table = Annotated[str, Meta(min_length=1, max_length=TABLE_MAX_CHARS)]
 Key = Annotated[str, Meta(max_length=KEY_MAX_CHARS)]
 Value = Annotated[bytes, Meta(max_length=VALUE_MAX_BYTES)]
-
-LEAVES: Final = 256
-LEAF_BYTES: Final = 4
 
 
 class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -79,21 +81,25 @@ class Suspect(_Message, tag=3, frozen=True):
 
 
 class Dead(_Message, tag=4, frozen=True):
-    """A suspicion that has ended without an answer, with two accusers at least."""
+    """A suspicion that has ended without an answer, with two accusers at least, so long ago."""
 
     id: Id
     epoch: Epoch
     incarnation: Incarnation
     accusers: Accusers
+    gone_s: Gone = 0
 
 
 class Left(_Message, tag=5, frozen=True):
-    """A member has left the cluster, for this epoch; it signs."""
+    """A member has left the cluster, for this epoch; it signs. `gone_s`, so long ago, is of whoever
+    passes it on.
+    """
 
     id: Id
     epoch: Epoch
     incarnation: Incarnation
     signature: Signature
+    gone_s: Gone = 0
 
 
 # Probing
@@ -308,10 +314,11 @@ Statement = Introduce | Alive | Suspect | Dead | Left
 
 
 class Welcome(_Message, tag=51, frozen=True):
-    """Who is a member, and the keyring."""
+    """Who is a member, the keyring, and who says so."""
 
     statements: Annotated[tuple[Statement, ...], Meta(max_length=32_768)]
     ring: RingRow
+    host: Id
 
 
 class SyncReply(_Message, tag=52, frozen=True):
@@ -326,9 +333,12 @@ class RingReply(_Message, tag=53, frozen=True):
 
 
 class Declined(_Message, tag=54, frozen=True):
-    """The request is not answered, and why."""
+    """The request is not answered, and why. `over`: the asker's run is forgotten here, and he may
+    begin another.
+    """
 
     detail: Annotated[str, Meta(max_length=512)]
+    over: bool = False
 
 
 Message = (

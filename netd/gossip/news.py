@@ -12,9 +12,10 @@ _FRESH = 3  # a burst of news goes to as many
 class _Queue:
     """One message for each member, in order of how often it was sent."""
 
-    __slots__ = ("_by_sent", "_sent")
+    __slots__ = ("_by_sent", "_sent", "size_bytes")
 
     def __init__(self) -> None:
+        self.size_bytes = 0
         self._by_sent: list[dict[NodeId, bytes]] = [{}]
         self._sent: dict[NodeId, int] = {}
 
@@ -25,11 +26,12 @@ class _Queue:
         self.drop(about)
         self._by_sent[0][about] = data
         self._sent[about] = 0
+        self.size_bytes += len(data)
 
     def drop(self, about: NodeId) -> None:
         sent = self._sent.pop(about, None)
         if sent is not None:
-            del self._by_sent[sent][about]
+            self.size_bytes -= len(self._by_sent[sent].pop(about))
 
     def drop_worn(self) -> None:
         """Drop one of those that were sent most often."""
@@ -56,11 +58,12 @@ class _Queue:
                     self._by_sent.append({})
                 self._by_sent[sent + 1][about] = data
                 self._sent[about] = sent + 1
+            else:
+                self.size_bytes -= len(data)
         # The cluster may have become smaller since, and with it the number of copies.
         for worn in self._by_sent[copies:]:
-            for about in worn:
-                del self._sent[about]
-            worn.clear()
+            for about in list(worn):
+                self.drop(about)
 
 
 class News:
@@ -96,12 +99,19 @@ class News:
         self._introductions.drop(about)
 
     def take(self, room_bytes: int, copies: int, *, fresh_only: bool = False) -> list[bytes]:
-        """Messages that fit into `room_bytes`, each counted as sent once more."""
+        """Messages that fit into `room_bytes`, each counted as sent once more.
+
+        Introductions come first, as what is said of strangers is lost; where many join, they
+        leave half of the room, so that deaths do not wait for all of them.
+        """
+        sent_below = _FRESH if fresh_only else copies
         taken: list[bytes] = []
-        for queue in (self._introductions, self._statements):
-            if queue:
-                room = room_bytes - sum(map(len, taken))
-                taken += queue.take(room, copies, _FRESH if fresh_only else copies)
+        if self._introductions:
+            room = room_bytes - min(self._statements.size_bytes, room_bytes // 2)
+            taken += self._introductions.take(room, copies, sent_below)
+        if self._statements:
+            room = room_bytes - sum(map(len, taken))
+            taken += self._statements.take(room, copies, sent_below)
         return taken
 
     def _put(self, queue: _Queue, about: NodeId, statement: Statement) -> None:

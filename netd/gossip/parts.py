@@ -10,20 +10,21 @@ from netd.gossip.members import Members
 from netd.gossip.proofs import Checker, Signer
 from netd.gossip.settings import Settings
 from netd.gossip.timers import Timers
-from netd.gossip.values import Event, Identity, NodeId, Randomness
+from netd.gossip.values import Event, Identity, Randomness
 
 _ROUND_TRIPS = 64
 
 
 class Parts:
-    """`now_s` is the core's own time: it stands still while the node was not running."""
+    """`now_s` is the core's own time: it stands still while the node was not running, for
+    `paused_s` so far.
+    """
 
     def __init__(
         self,
         identity: Identity,
         settings: Settings,
         *,
-        cluster_id: bytes,
         signer: Signer,
         checker: Checker,
         random: Randomness,
@@ -32,11 +33,11 @@ class Parts:
     ) -> None:
         self.identity = identity
         self.settings = settings
-        self.cluster_id = cluster_id
         self.signer = signer
         self.checker = checker
         self.random = random
         self.now_s = now_s
+        self.paused_s = 0.0
         self._wall_ahead_s = wall_s - now_s
         self.timers = Timers()
         self.health = Health(settings.health_max)
@@ -53,6 +54,11 @@ class Parts:
     def me(self) -> Member:
         return self.members.me
 
+    @property
+    def monotonic_s(self) -> float:
+        """The time of the clock that is outside, which goes on whatever happens here."""
+        return self.now_s + self.paused_s
+
     def wall_ms(self) -> int:
         return max(0, int((self.now_s + self._wall_ahead_s) * 1000))
 
@@ -66,14 +72,18 @@ class Parts:
         """A time from 0.8 to 1.2 times `delay_s`."""
         return delay_s * (0.8 + 0.4 * self.random.random())
 
-    def member(self, node: NodeId) -> Member | None:
-        return self.members.get(node)
-
     # Round trips
 
     def measured(self, round_trip_s: float) -> None:
         self._round_trips.append(round_trip_s)
         self._slowest_s = max(self._round_trips)
+
+    def measured_at_least(self, round_trip_s: float) -> None:
+        """An answer to the last of several pings, or to one before it. Where round trips have
+        become longer than the time after which a ping is repeated, there are no others.
+        """
+        if self._round_trips and round_trip_s > self._slowest_s:
+            self.measured(round_trip_s)
 
     def probe_timeout_s(self) -> float:
         """How long an answer may take before helpers are asked: four times the slowest of the

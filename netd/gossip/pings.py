@@ -15,11 +15,11 @@ WAITING_MAX = 4_096
 
 
 class _Ping:
-    __slots__ = ("again", "answered", "member", "sent_s")
+    __slots__ = ("again", "answered", "last_s", "member", "sent_s")
 
     def __init__(self, member: NodeId, sent_s: float, answered: Answered) -> None:
         self.member = member
-        self.sent_s = sent_s
+        self.sent_s = self.last_s = sent_s
         self.answered = answered
         self.again = False  # sent twice: its answer does not tell the round trip
 
@@ -48,6 +48,7 @@ class Pings:
         if ping is None:
             return
         ping.again = ping.sent_s < self._parts.now_s
+        ping.last_s = self._parts.now_s
         messages: list[Message] = []
         if member.state != State.ALIVE:
             accusation = member.statement()
@@ -70,6 +71,8 @@ class Pings:
             sender.udp_ok = True
             if not ping.again:
                 self._measure(sender, ack, self._parts.now_s - ping.sent_s)
+            else:
+                self._parts.measured_at_least(self._parts.now_s - ping.last_s)
         ping.answered()
 
     def _measure(self, member: Member, ack: Ack, round_trip_s: float) -> None:

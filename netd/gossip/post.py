@@ -34,17 +34,23 @@ class Post:
 
     def send_many(self, to: Address, messages: Iterable[Message]) -> None:
         """Send messages in as few packets as they fit into, in order, without news."""
+        self.send_all(to, map(encode, messages))
+
+    def send_all(self, to: Address, messages: Iterable[bytes]) -> int:
+        """The same for messages that are encoded; the number of packets."""
         parts: list[bytes] = []
-        size = 0
-        for message in messages:
-            data = encode(message)
+        size = packets = 0
+        for data in messages:
             if parts and (size + len(data) > self.room_bytes or len(parts) >= MESSAGES_MAX):
                 self.send_encoded(to, parts)
+                packets += 1
                 parts, size = [], 0
             parts.append(data)
             size += len(data)
         if parts:
             self.send_encoded(to, parts)
+            packets += 1
+        return packets
 
     def send_encoded(self, to: Address, parts: list[bytes]) -> None:
         self.out.append(Datagram(to, self._sealer.seal(join_parts(parts[:MESSAGES_MAX]))))

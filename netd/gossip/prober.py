@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from netd.gossip.accusations import Accusations
 from netd.gossip.member import Member
-from netd.gossip.membership import Membership
 from netd.gossip.messages import Ack, Message, Nack, Ping, PingRequest
 from netd.gossip.parts import Parts
 from netd.gossip.pings import Digests, Pings
@@ -38,7 +38,7 @@ class Prober:
         parts: Parts,
         post: Post,
         pings: Pings,
-        membership: Membership,
+        accusations: Accusations,
         streams: StreamPings,
         apart: Callable[[Member], None],
     ) -> None:
@@ -46,7 +46,7 @@ class Prober:
         self._parts = parts
         self._post = post
         self._pings = pings
-        self._membership = membership
+        self._accusations = accusations
         self._streams = streams
         self._apart = apart
         self._order: list[NodeId] = []
@@ -138,7 +138,7 @@ class Prober:
         parts.counters["probes_failed"] += 1
         # Helpers that answer nothing at all: rather this node does not hear them.
         parts.health.worse(len(probe.silent) if probe.helped else 1)
-        self._membership.accuse(member)
+        self._accusations.accuse(member)
 
 
 class Answerer:

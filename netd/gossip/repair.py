@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from netd.gossip.codec import encode
+from netd.gossip.inquiries import Inquiries
 from netd.gossip.member import Member
 from netd.gossip.membership import Membership
 from netd.gossip.messages import (
@@ -47,6 +48,7 @@ class Repair:
         parts: Parts,
         post: Post,
         membership: Membership,
+        inquiries: Inquiries,
         replica: Replica,
         replication: Replication,
         syncing: Syncing,
@@ -54,6 +56,7 @@ class Repair:
         self._parts = parts
         self._post = post
         self._membership = membership
+        self._inquiries = inquiries
         self._replica = replica
         self._replication = replication
         self._syncing = syncing
@@ -192,7 +195,7 @@ class Repair:
             if not may_show(row.scope, self._parts.me):
                 continue
             if self._parts.members.get(row.owner) is None:
-                self._membership.ask_about(row.owner, source)
+                self._inquiries.ask_about(row.owner, source)
             elif is_ahead(row, row_of(log_id, self._replica.get(log_id))):
                 wanted.append(log_id)
         self._replication.want(wanted, sender)

@@ -32,6 +32,7 @@ class Replica:
         self._slots: dict[LogId, Slot] = {}
         self._trees: dict[Scope, Tree] = {}
         self.own: dict[Scope, Log] = {}
+        self._versions: dict[Scope, int] = {}  # of own logs that are not kept
 
     def __len__(self) -> int:
         return len(self._slots)
@@ -48,6 +49,7 @@ class Replica:
         log = self.own.get(scope)
         if log is None:
             log = self.own[scope] = Log(self._parts.me.epoch)
+            log.version = log.floor = self._versions.pop(scope, 0)
             self._sign(scope, log, 0)
             slot = Slot()
             slot.current = log
@@ -81,11 +83,26 @@ class Replica:
             log.drop_tombstones(version)
             self._sign(scope, log, log.mark.baseline)
 
+    def release(self, scope: Scope) -> None:
+        """Keep no more than its version of an own log in which there is nothing: what is in others'
+        below that is gone, and a scope that this node was once in costs next to nothing.
+        """
+        log = self.own.get(scope)
+        if log is None or log.entries or log.floor < log.version:
+            return
+        if log.version:
+            self._versions[scope] = log.version
+        del self.own[scope]
+        self.drop((self._parts.me.id, scope))
+        if not any(other == scope for _, other in self._slots):
+            self._trees.pop(scope, None)
+
     def _sign(self, scope: Scope, log: Log, baseline: int) -> None:
         log.mark = self._parts.signer.mark(scope, log.epoch, log.version, baseline, log.floor)
 
     def renew_own(self) -> None:
         """Write all own records again in the node's new epoch."""
+        self._versions.clear()
         for scope, old in list(self.own.items()):
             del self.own[scope]
             self.drop((self._parts.me.id, scope))

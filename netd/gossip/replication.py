@@ -57,9 +57,16 @@ class Replication:
         if value is None:
             version = entry.version
             parts.after(
-                parts.settings.tombstone_kept_s,
-                lambda: self._replica.drop_tombstones(scope, version),
+                parts.settings.tombstone_kept_s, lambda: self._drop_tombstones(scope, version)
             )
+
+    def _drop_tombstones(self, scope: Scope, version: int) -> None:
+        self._replica.drop_tombstones(scope, version)
+        self._release(scope)
+
+    def _release(self, scope: Scope) -> None:
+        if scope != GLOBAL and scope not in self._parts.me.scopes:
+            self._replica.release(scope)
 
     def begin(self) -> None:
         """What was written so far is the whole state that this run begins with."""
@@ -75,6 +82,14 @@ class Replication:
             version = self._replica.own_log(scope).version
             self.write(GLOBAL, ATTACHMENT, scope.hex(), b"%d" % version)
 
+    def tell(self, member: Member) -> None:
+        """Have a member know of the last change of this node's own global records right now."""
+        log = self._replica.own_log(GLOBAL)
+        start, room = log.version - 1, self._post.room_bytes
+        delta = log.delta(self._parts.me.id, GLOBAL, start, room, news=True)
+        if delta is not None:
+            self._post.send(member.address, delta)
+
     def unsubscribe(self, scope: Scope) -> None:
         """Own records are deleted, and their log goes on when this node comes back."""
         for entry in list(self._replica.own_log(scope).above(0)):
@@ -82,6 +97,7 @@ class Replication:
         self._replica.drop_scope(scope)
         self.write(GLOBAL, ATTACHMENT, scope.hex(), None)
         self._changes.drop((self._parts.me.id, scope))
+        self._release(scope)
 
     # Others' records
 

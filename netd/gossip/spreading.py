@@ -2,13 +2,16 @@
 enough. Without news nothing is sent.
 """
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 from netd.gossip.member import Member
 from netd.gossip.news import News
 from netd.gossip.parts import Parts
 from netd.gossip.post import Post
 from netd.gossip.timers import Timer
+
+FURTHER: Final = 7  # packets to one member at once, after the first
 
 
 class Cargo(Protocol):
@@ -22,8 +25,12 @@ class Cargo(Protocol):
         """Whom to send to now; statements go along."""
         ...
 
-    def fill(self, peer: Member, room_bytes: int, fresh_only: bool) -> list[bytes]:
-        """Messages for that member that fit, counted as sent."""
+    def fill(
+        self, peer: Member, room_bytes: int, fresh_only: bool, further: Sequence[int]
+    ) -> list[bytes]:
+        """Messages for that member that fit, in their order, counted as sent. There may be
+        packets after the first one, with `further` bytes.
+        """
         ...
 
 
@@ -82,7 +89,5 @@ class Spreading:
             share = room * 2 // 3 if self._cargo else room
             messages = self._news.take(share, copies, fresh_only=fresh_only)
             left = room - sum(map(len, messages))
-            messages += self._cargo.fill(member, left, fresh_only)
-            if messages:
-                self._post.send_encoded(member.address, messages)
-                parts.counters["gossip_packets_sent"] += 1
+            messages += self._cargo.fill(member, left, fresh_only, (room,) * FURTHER)
+            parts.counters["gossip_packets_sent"] += self._post.send_all(member.address, messages)

@@ -7,6 +7,7 @@ from netd.gossip.codec import Malformed, decode_reply
 from netd.gossip.member import Member
 from netd.gossip.membership import Membership
 from netd.gossip.messages import Alive, Declined, Introduce, StreamAck, StreamPing, Suspect
+from netd.gossip.oneself import Oneself
 from netd.gossip.parts import Parts
 from netd.gossip.values import StreamsTried
 
@@ -18,9 +19,10 @@ _TRY_S: Final = 2.0
 class StreamPings:
     """Asks and answers. Who answers by a stream only is alive, and something is in the way."""
 
-    def __init__(self, parts: Parts, membership: Membership) -> None:
+    def __init__(self, parts: Parts, membership: Membership, oneself: Oneself) -> None:
         self._parts = parts
         self._membership = membership
+        self._oneself = oneself
 
     def try_some(self) -> None:
         """Find out whether streams reach members, also those that packets reach.
@@ -58,16 +60,12 @@ class StreamPings:
         accusation = statement if isinstance(statement, Suspect) else None
 
         def replied(reply: bytes | None) -> None:
-            member.tcp_ok = self._is_ack(reply, member)
-            ended(member.tcp_ok)
+            member.tcp_ok = reply is not None  # whatever it says, a stream has brought it
+            ended(self._is_ack(reply, member))
 
-        self._parts.calls.make(
-            member.address,
-            member.id,
-            StreamPing(member.id, accusation),
-            replied,
-            wait_s,
-        )
+        request = StreamPing(member.id, accusation)
+        if not self._parts.calls.make(member.address, member.id, request, replied, wait_s):
+            ended(False)
 
     def serve(self, request: StreamPing) -> StreamAck | Declined:
         me = self._parts.me
@@ -75,7 +73,7 @@ class StreamPings:
             return Declined("another node has this address now")
         if request.accusation is not None:
             self._membership.hear(request.accusation, None)
-        if not isinstance(me.proof, Introduce | Alive) or self._membership.leaving:
+        if not isinstance(me.proof, Introduce | Alive) or self._oneself.leaving:
             return Declined("the node is leaving")
         return StreamAck(me.proof)
 

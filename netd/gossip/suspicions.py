@@ -14,11 +14,24 @@ Verdict = Callable[[Member], None]
 
 
 class _Suspicion:
-    """`first` are the accusers it began with, `since_s` is when; `hastened`: with a death."""
+    """`first` are the accusers it began with, `since_s` is when; `hastened`: with a death.
 
-    __slots__ = ("answered", "confirming_s", "first", "hastened", "sequences", "since_s", "timer")
+    `failed` is called when the member has not answered.
+    """
 
-    def __init__(self, since_s: float, first: int) -> None:
+    __slots__ = (
+        "answered",
+        "confirming_s",
+        "failed",
+        "first",
+        "hastened",
+        "sequences",
+        "since_s",
+        "timer",
+    )
+
+    def __init__(self, since_s: float, first: int, failed: Verdict) -> None:
+        self.failed = failed
         self.since_s = since_s
         self.first = first
         self.timer: Timer | None = None
@@ -29,22 +42,24 @@ class _Suspicion:
 
 
 class Suspicions:
-    """One for each member in suspicion. `failed` is called when a member has not answered."""
+    """One for each member in suspicion."""
 
-    def __init__(self, parts: Parts, pings: Pings, post: Post, failed: Verdict) -> None:
+    def __init__(self, parts: Parts, pings: Pings, post: Post) -> None:
         self._parts = parts
         self._pings = pings
         self._post = post
-        self._failed = failed
         self._running: dict[NodeId, _Suspicion] = {}
 
     def __len__(self) -> int:
         return len(self._running)
 
-    def begin(self, member: Member) -> None:
-        """The member is suspected from now on, in this incarnation."""
+    def begin(self, member: Member, failed: Verdict) -> None:
+        """The member is suspected from now on, in this incarnation. `failed` is called when it
+        has not answered by the end, and again whenever it has not answered since.
+        """
         self.end(member.id)
-        self._running[member.id] = _Suspicion(self._parts.now_s, max(1, len(member.accusers)))
+        first = max(1, len(member.accusers))
+        self._running[member.id] = _Suspicion(self._parts.now_s, first, failed)
         self._plan(member)
 
     def accused(self, member: Member) -> None:
@@ -137,4 +152,4 @@ class Suspicions:
             parts.now_s + again_s, lambda: self._confirm(member, suspicion)
         )
         if not heard and not suspicion.answered:
-            self._failed(member)
+            suspicion.failed(member)

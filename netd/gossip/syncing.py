@@ -1,7 +1,8 @@
 """Fetching records over a stream: all that another has more of, or one log."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from typing import Final
 
 from netd.gossip.codec import Malformed, decode_reply
 from netd.gossip.log import DELTA_BYTES, LogId
@@ -10,10 +11,11 @@ from netd.gossip.messages import Declined, Delta, LogRow, Sync, SyncReply
 from netd.gossip.parts import Parts
 from netd.gossip.replica import Replica, is_ahead, row_of
 from netd.gossip.replication import Replication, may_show
-from netd.gossip.values import NodeId
+from netd.gossip.values import GLOBAL, NodeId, Scope
 
 AT_ONCE_MAX = 2
 WAITING_MAX = 64
+ROWS_MAX: Final = 17_000  # in one request, beside as many scopes as a node may be in
 _TIMEOUT_S = 20.0
 Done = Callable[[], None]
 
@@ -54,20 +56,24 @@ class Syncing:
             if node in self._running:
                 self._waiting.append((node, log_id))
                 continue
-            self._running.add(node)
-            self._ask(peer, log_id)
+            if self._ask(peer, log_id):
+                self._running.add(node)
 
-    def _ask(self, peer: Member, log_id: LogId | None) -> None:
+    def _ask(self, peer: Member, log_id: LogId | None) -> bool:
+        """Ask for the next page; whether that is under way."""
         parts = self._parts
         if log_id is None:
             scopes = self._replication.common_scopes(peer)
             rows = self._replica.rows(scopes)
+            if len(rows) > ROWS_MAX:
+                scopes = self._some(scopes, rows)
+                rows = self._replica.rows(scopes)
         else:
             scopes = [log_id[1]] if log_id[1] in parts.me.scopes else []
             rows = [row_of(log_id, self._replica.get(log_id))]
         request = Sync(tuple(scopes), tuple(rows), log_id is not None)
         parts.counters["syncs"] += 1
-        parts.calls.make(
+        return parts.calls.make(
             peer.address,
             peer.id,
             request,
@@ -75,10 +81,23 @@ class Syncing:
             _TIMEOUT_S,
         )
 
+    def _some(self, scopes: list[Scope], rows: list[LogRow]) -> list[Scope]:
+        """As many of the scopes as one request has room for the rows of, others each time: what
+        differs in the rest is the reason for the next request.
+        """
+        count = Counter(row.scope for row in rows)
+        room = ROWS_MAX - count[GLOBAL]
+        chosen = []
+        for scope in self._parts.random.sample(scopes, len(scopes)):
+            if count[scope] <= room:
+                room -= count[scope]
+                chosen.append(scope)
+        return sorted(chosen)
+
     def _answered(self, peer: Member, log_id: LogId | None, reply: bytes | None) -> None:
+        peer.tcp_ok = reply is not None
         page = self._page(reply)
         if page is not None:
-            peer.tcp_ok = True
             moved = False
             for delta in page.deltas:
                 if may_show(delta.scope, self._parts.me):
@@ -87,13 +106,10 @@ class Syncing:
                     self._replication.learn(delta, peer)
                     moved |= _goes_on(row_of(key, self._replica.get(key)), before)
             # Without progress another page would be the same one.
-            if page.more and moved and peer.live:
-                self._ask(peer, log_id)
+            if page.more and moved and peer.live and self._ask(peer, log_id):
                 return
             if log_id is not None and moved:
                 self._replication.announce(log_id)
-        elif reply is None:
-            peer.tcp_ok = False
         self._running.discard(peer.id)
         self._start()
 
@@ -118,7 +134,10 @@ class Syncing:
                 if may_show(log_id[1], peer)
             ]
         else:
+            # From anywhere on: what cannot be taken over does not always stand before the rest.
             rows = self._replica.rows(scopes)
+            first = self._parts.random.randrange(len(rows) or 1)
+            rows = rows[first:] + rows[:first]
         deltas: list[Delta] = []
         room = self._parts.settings.page_max_bytes
         more = False

@@ -84,11 +84,14 @@ class Call(NamedTuple):
 
 
 class MemberChanged(NamedTuple):
-    """A member is new or something about it is: `Gossip.member` has it."""
+    """A member is new or something about it is: `Gossip.member` has it.
+
+    `before` is None for one that was not known, `after` for one that was forgotten.
+    """
 
     id: NodeId
     before: State | None
-    after: State
+    after: State | None
 
 
 class RecordChanged(NamedTuple):
@@ -102,19 +105,6 @@ class RecordChanged(NamedTuple):
     table: str
     key: str
     value: bytes | None
-
-
-class ClaimSettled(NamedTuple):
-    """What holds for a key that the cluster has to agree on; `body` None: nothing any more.
-
-    `rivals` are the nodes that claim something else.
-    """
-
-    table: str
-    key: str
-    body: bytes | None
-    origin: NodeId
-    rivals: tuple[NodeId, ...]
 
 
 class RingChanged(NamedTuple):
@@ -152,7 +142,6 @@ class ProblemChanged(NamedTuple):
 Event = (
     MemberChanged
     | RecordChanged
-    | ClaimSettled
     | RingChanged
     | JoinEnded
     | StreamsTried

@@ -32,13 +32,6 @@ class View:
                 if found == table:
                     yield RecordChanged(owner, scope, table, key, value)
 
-    def named(self, scope: Scope, table: str, key: str) -> Iterator[RecordChanged]:
-        """The visible records of this name, one of each owner that has it."""
-        for owner, scopes in self._shown.items():
-            value = scopes.get(scope, {}).get((table, key))
-            if value is not None:
-                yield RecordChanged(owner, scope, table, key, value)
-
     def refresh_owner(self, owner: Member) -> None:
         """The owner is hidden, or visible again, or gone from the table."""
         for scope in sorted({GLOBAL, *owner.scopes, *self._shown.get(owner.id, ())}):
@@ -57,8 +50,10 @@ class View:
     def update(self, owner: Member, scope: Scope, keys: Iterable[RecordKey]) -> None:
         """Look at these records only."""
         keys = tuple(keys)
-        if scope == GLOBAL and any(table == ATTACHMENT for table, _ in keys):
-            self._follow_attachments(owner)
+        if scope == GLOBAL:
+            attachments = [key for table, key in keys if table == ATTACHMENT]
+            if attachments:
+                self._follow_attachments(owner, attachments)
         log = self._visible_log(owner, scope)
         if log is None:
             return
@@ -70,16 +65,25 @@ class View:
                 wanted[key] = entry.value
         self._tell(owner, scope, keys, wanted)
 
-    def _follow_attachments(self, owner: Member) -> None:
-        scopes = set()
+    def _follow_attachments(self, owner: Member, changed: Iterable[str] | None = None) -> None:
+        """See in which scopes the owner is now, by all its attachments or by those that changed."""
         log = self._log(owner, GLOBAL)
-        if log is not None:
-            for (table, key), entry in log.entries.items():
-                if table == ATTACHMENT and entry.value is not None:
-                    scope = _scope_of(key)
-                    if scope is not None:
-                        scopes.add(scope)
-        affected = owner.scopes | scopes
+        entries = log.entries if log is not None else {}
+        if changed is None:
+            changed = [key for table, key in entries if table == ATTACHMENT]
+            affected, scopes = set(owner.scopes), set()
+        else:
+            affected, scopes = set(), set(owner.scopes)
+        for key in changed:
+            scope = _scope_of(key)
+            if scope is None:
+                continue
+            affected.add(scope)
+            entry = entries.get((ATTACHMENT, key))
+            if entry is not None and entry.value is not None:
+                scopes.add(scope)
+            else:
+                scopes.discard(scope)
         self._parts.members.set_scopes(owner, frozenset(scopes))
         for scope in sorted(affected):
             self.refresh(owner, scope)
@@ -134,7 +138,8 @@ def _scope_of(key: str) -> Scope | None:
         scope = bytes.fromhex(key)
     except ValueError:
         return None
-    return scope if len(scope) == SCOPE_BYTES and scope != GLOBAL else None
+    # One scope has one key, or a second one would outlive the deletion of the first.
+    return scope if len(scope) == SCOPE_BYTES and scope != GLOBAL and scope.hex() == key else None
 
 
 def _version_of(value: bytes | None) -> int:

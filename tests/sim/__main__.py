@@ -5,12 +5,16 @@ import sys
 
 from tests.sim import cluster
 from tests.sim.runner import describe, pool, run, run_many, seeds_wanted
-from tests.sim.scenarios import SCENARIOS
+from tests.sim.scenarios import ENDURANCE, SCENARIOS
+
+ALL = SCENARIOS | ENDURANCE
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
-    parser.add_argument("scenario", nargs="*", help="one of those that --list shows; none: all")
+    parser.add_argument(
+        "scenario", nargs="*", help="of those that --list shows; none: all that are short"
+    )
     parser.add_argument("--seed", type=int, help="run this one only")
     parser.add_argument("--seeds", type=int, default=seeds_wanted(), help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first of them")
@@ -18,9 +22,9 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the names of all scenarios")
     options = parser.parse_args()
     if options.list:
-        print("\n".join(SCENARIOS))
+        print("\n".join(ALL))
         return 0
-    unknown = [name for name in options.scenario if name not in SCENARIOS]
+    unknown = [name for name in options.scenario if name not in ALL]
     if unknown:
         parser.error(f"no scenario {unknown[0]!r}; --list shows them")
     names = options.scenario or list(SCENARIOS)
@@ -33,7 +37,7 @@ def _one(names: list[str], seed: int, *, aloud: bool) -> int:
     cluster.ALOUD = aloud
     failed = False
     for name in names:
-        outcome = run(SCENARIOS[name], seed)
+        outcome = run(ALL[name], seed)
         failed = failed or bool(outcome.error)
         print(outcome.error or f"{name} {seed}: {outcome.virtual_s:.0f} s, {outcome.digest}")
     return int(failed)

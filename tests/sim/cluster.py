@@ -24,6 +24,7 @@ from tests.sim.watch import Watch
 from tests.sim.world import Disk, World
 
 LOOK_S = 0.5  # virtual seconds between two looks at all that cores show
+NEVER = float("inf")
 PORT = 7946
 ALOUD = False  # whether clusters print what happens
 
@@ -68,7 +69,7 @@ class Cluster:
         )
         self.ring = Ring.first(self._bytes("ring", 32))
         self.nodes: list[Node] = []
-        self._watched = watched
+        self._look_s = LOOK_S if watched else NEVER
         self._written = 0
         for _ in range(size):
             self.add()
@@ -109,12 +110,11 @@ class Cluster:
     def run(self, seconds: float) -> None:
         """Let time pass, and look at everything meanwhile."""
         end_s = self.clock.now_s + seconds
-        if not self._watched:
-            self.clock.run(end_s)
-            return
-        while self.clock.now_s < end_s:
-            self.clock.run(min(end_s, self.clock.now_s + LOOK_S))
+        while self._look_s <= end_s:
+            self.clock.run(self._look_s)
             self.watch.look()
+            self._look_s = self.clock.now_s + LOOK_S
+        self.clock.run(end_s)
 
     # Life and death
 

@@ -125,7 +125,7 @@ def acquaint(cores: Sequence[Core]) -> None:
                 deltas.append(delta)
     for core in real:
         core._membership.hear_quietly(statements)
-        core._membership.welcomed()
+        core._oneself.welcomed()
         for delta in deltas:
             core._replication.learn(delta, None)
 

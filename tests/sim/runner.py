@@ -1,5 +1,6 @@
 """Runs scenarios for many seeds, on all processors."""
 
+import gc
 import os
 import threading
 import time
@@ -48,8 +49,15 @@ def seeds_wanted() -> int:
 def pool() -> ProcessPoolExecutor:
     """Processes to run scenarios in, one for each processor; they end with this one."""
     return ProcessPoolExecutor(
-        max_workers=os.cpu_count(), mp_context=get_context("spawn"), initializer=_end_with_parent
+        max_workers=os.cpu_count(), mp_context=get_context("spawn"), initializer=_begin
     )
+
+
+def _begin() -> None:
+    """In each process of the pool."""
+    _end_with_parent()
+    # Clusters are garbage as a whole: looking for it often finds nothing, and takes a tenth.
+    gc.set_threshold(200_000, 20, 100)
 
 
 def _end_with_parent() -> None:
@@ -66,14 +74,17 @@ def _end_with_parent() -> None:
 
 def run_chunk(name: str, seeds: Sequence[int]) -> list[Outcome]:
     """In a process of the pool, which knows scenarios by name."""
-    from tests.sim.scenarios import SCENARIOS
+    from tests.sim.scenarios import ENDURANCE, SCENARIOS
 
-    return [run(SCENARIOS[name], seed) for seed in seeds]
+    scenario = (SCENARIOS | ENDURANCE)[name]
+    return [run(scenario, seed) for seed in seeds]
 
 
-def run_many(workers: ProcessPoolExecutor, name: str, seeds: range) -> Iterator[Outcome]:
+def run_many(
+    workers: ProcessPoolExecutor, name: str, seeds: range, *, chunk: int = CHUNK
+) -> Iterator[Outcome]:
     """The outcome of each seed, in any order; ends early after `FAILURES_MAX` failures."""
-    chunks = [seeds[first : first + CHUNK] for first in range(0, len(seeds), CHUNK)]
+    chunks = [seeds[first : first + chunk] for first in range(0, len(seeds), chunk)]
     jobs = [workers.submit(run_chunk, name, chunk) for chunk in chunks]
     failures = 0
     try:

@@ -15,7 +15,7 @@ def digest(name: str, seed: int, hash_seed: str) -> str:
     command = [sys.executable, "-m", "tests.sim", name, "--seed", str(seed)]
     environment = {"PYTHONHASHSEED": hash_seed, "PYTHONDONTWRITEBYTECODE": "1"}
     ended = subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=True, timeout=50
+        command, env=environment, capture_output=True, text=True, check=True, timeout=300
     )
     return ended.stdout.split()[-1]
 

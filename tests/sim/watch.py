@@ -142,7 +142,7 @@ class Watch:
 
     def _member_changed(self, where: str, core: Core, event: MemberChanged) -> None:
         member = core.member(event.id)
-        if member is None:
+        if member is None or event.after is None:
             return
         self._age(where, member)
         self._old_runs.see(where, member.id, event.after, member.epoch)
@@ -230,7 +230,8 @@ class Watch:
         """An event in a line, with the labels of nodes for their ids."""
         if isinstance(event, MemberChanged):
             before = event.before.name if event.before is not None else "-"
-            return f"{self._label(event.id)} {before} -> {event.after.name}"
+            after = event.after.name if event.after is not None else "-"
+            return f"{self._label(event.id)} {before} -> {after}"
         if isinstance(event, RecordChanged):
             value = event.value[8:20] if event.value is not None else None
             where = f"{event.scope.hex()[:4]}/{event.table}/{event.key}"

@@ -1,6 +1,7 @@
-"""What happens to clusters. `SCENARIOS` has all, by name."""
+"""What happens to clusters. `SCENARIOS` has all by name, `ENDURANCE` those that are long."""
 
 from tests.sim.scenarios import (
+    endurance,
     faults,
     identities,
     membership,
@@ -8,10 +9,12 @@ from tests.sim.scenarios import (
     records,
     security,
 )
-from tests.sim.scenarios.registry import SCENARIOS
+from tests.sim.scenarios.registry import ENDURANCE, SCENARIOS
 
 __all__ = [
+    "ENDURANCE",
     "SCENARIOS",
+    "endurance",
     "faults",
     "identities",
     "membership",

@@ -20,7 +20,7 @@ def loss_of_20_percent(seed: int) -> Cluster:
     """Nobody is declared dead, changes get through, and who really crashes is noticed."""
     cluster = settled(seed)
     cluster.network.lossy(0.2)
-    cluster.run(30)
+    cluster.run(20)
     cluster.publish(cluster.one(), "facts")
     expect.soon(cluster, "all know", lambda: is_known(cluster), within_s=10)
     victim = cluster.one()
@@ -60,7 +60,7 @@ def bursts_of_loss(seed: int) -> Cluster:
             link.bursts = Bursts(enter=0.05, leave=0.3, bad_loss=0.8)
             link.duplication = 0.1
             link.reorder = 0.2
-    cluster.run(40)
+    cluster.run(25)
     cluster.network.heal()
     expect.settled(cluster)
     return cluster
@@ -77,7 +77,7 @@ def deaf_node(seed: int) -> Cluster:
     if share == 1.0 and cluster.random.random() < 0.5:
         cluster.network.cut(cluster.others(deaf), [deaf])
     cluster.watch.excused.add(deaf.id)
-    cluster.run(40)
+    cluster.run(25)
     assert cluster.watch.false_death.deaths == 0
     cluster.network.heal()
     cluster.watch.excused.clear()
@@ -91,7 +91,7 @@ def mute_node(seed: int) -> Cluster:
     cluster = settled(seed)
     mute = cluster.one()
     cluster.network.cut([mute], cluster.others(mute), tcp=cluster.random.random() < 0.5)
-    cluster.run(40)
+    cluster.run(25)
     cluster.network.heal()
     expect.settled(cluster)
     return cluster
@@ -167,7 +167,7 @@ def udp_blocked(seed: int) -> Cluster:
     node = cluster.one()
     udp = cluster.random.random() < 0.7
     cluster.network.partition([node], cluster.others(node), udp=udp, tcp=not udp)
-    cluster.run(40)
+    cluster.run(25)
     for other in cluster.running():
         assert expect.alive(other) >= {node.id}, f"{node} is not alive at {other}"
     for one in (node, cluster.one(cluster.others(node))):
@@ -191,6 +191,27 @@ def mtu_black_hole(seed: int) -> Cluster:
         cluster.run(0.2)
     cluster.run(20)
     expect.settled(cluster, within_s=20)
+    return cluster
+
+
+@scenario
+def long_delays(seed: int) -> Cluster:
+    """What one node sends and is sent is under way for up to ten seconds: only it may die of
+    that, and what arrives late does no harm.
+    """
+    cluster = settled(seed)
+    node = cluster.one()
+    most_s = cluster.random.choice([0.3, 2.0, 10.0])
+    for source, to in links_of(cluster, node):
+        cluster.network.link(source, to).delay_s = (0.001, most_s)
+    cluster.watch.excused.add(node.id)
+    cluster.run(25)
+    cluster.publish(node, "facts")
+    cluster.network.heal()
+    expect.settled(cluster)
+    cluster.watch.excused.clear()
+    cluster.run(10)
+    expect.settled(cluster, within_s=5)
     return cluster
 
 

@@ -8,11 +8,18 @@ from tests.sim.cluster import Cluster
 from tests.sim.runner import Scenario
 
 SCENARIOS: dict[str, Scenario] = {}
+ENDURANCE: dict[str, Scenario] = {}  # long runs of many nodes, of which a few are enough
 
 
 def scenario(function: Scenario) -> Scenario:
     """Enter a function under its name."""
     SCENARIOS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+def endurance(function: Scenario) -> Scenario:
+    """Enter a long run under its name."""
+    ENDURANCE[function.__name__.replace("_", "-")] = function
     return function
 
 
