@@ -1,26 +1,27 @@
 """This host as a member of a cluster: what it tells the others and makes of what they tell."""
 
 import base64
-import ipaddress
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 
+from netd.engine.cluster_problems import Problems
+from netd.engine.distances import Distances
 from netd.engine.interfaces import (
     Cluster,
     ClusterChange,
     ClusterHealth,
     MemberChange,
     ProblemChange,
-    Record,
     RecordChange,
 )
+from netd.engine.node_facts import NodeFacts, facts_of, read, record_of
 from netd.engine.nodes import NodeNames
 from netd.engine.parts import Parts
 from netd.model.condition import Condition
-from netd.model.errors import Invalid, NetdError, Unavailable
-from netd.model.names import check_endpoint_name, check_labels
+from netd.model.errors import Invalid, Unavailable
+from netd.model.names import check_endpoint_name
 from netd.model.views import (
     ClusterKey,
     ClusterRecord,
@@ -31,27 +32,7 @@ from netd.model.views import (
 )
 from netd.plan.objects import HOST_OWNER
 
-TABLE: Final = "node"  # the table of the record that each node has of itself; its key is ""
-ADDRESSES_MAX: Final = 64
-_DETAILS_SHOWN: Final = 5
 _GONE: Final[tuple[MemberState, ...]] = ("dead", "left")
-
-_REMEDIES: Final = {
-    "duplicate-name": "give one of them another node.name and restart its netd",
-    "cloned-identity": (
-        "on the copy: systemctl stop netd; rm /var/lib/netd/identity.key; systemctl start netd"
-    ),
-    "protocol-version": "upgrade netd on the older hosts, then there: systemctl restart netd",
-    "members-exceeded": "take hosts out, on each: netctl member leave",
-}
-
-
-class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a node tells of itself, as JSON. Fields that are not known are of a newer netd."""
-
-    addresses: Annotated[tuple[str, ...], msgspec.Meta(max_length=ADDRESSES_MAX)] = ()
-    tags: dict[str, str] = {}
-    version: str = ""
 
 
 class Membership:
@@ -61,11 +42,12 @@ class Membership:
         self._parts = parts
         self._cluster = cluster
         self._nodes = NodeNames(parts.names)
+        self._distances = Distances(parts, cluster, self._nodes)
         self._members: dict[str, Member] = {}  # all that are not gone, and this node
         self._facts: dict[str, NodeFacts] = {}
-        self._problems: dict[tuple[str, str], Condition] = {}
+        self._problems = Problems(parts, self._nodes.contested, self._address_of)
         self._addresses: tuple[str, ...] = ()
-        self._published = b""
+        self._published: NodeFacts | None = None
         self._ignored = 0  # records that could not be read
         self._replaying = False
         self._stop: Callable[[], None] = lambda: None
@@ -75,28 +57,28 @@ class Membership:
         self._replaying = True  # what was so before is no news
         self._stop = self._cluster.watch(self._changed)
         self._replaying = False
+        self._distances.start()
 
     def stop(self) -> None:
         self._stop()
+        self._distances.stop()
 
     async def close(self) -> None:
         """Stop taking part; this host stays a member."""
-        self._stop()
+        self.stop()
         await self._cluster.close()
 
     def host_has(self, addresses: tuple[str, ...]) -> None:
         """Tell everybody the host's addresses (CIDR form), its tags and version."""
         self._addresses = addresses
         settings = self._parts.settings
-        if self._nodes.put(self._cluster.id, settings.node, addresses):
-            self._show_problems()
-        bare = tuple(address.partition("/")[0] for address in addresses[:ADDRESSES_MAX])
-        facts = NodeFacts(addresses=bare, tags=dict(settings.tags), version=settings.version)
+        if self._nodes.put(self._cluster.id, settings.node, addresses, settings.tags):
+            self._problems.show()
+        facts = facts_of(addresses, settings.tags, settings.version)
         self._facts[self._cluster.id] = facts
-        value = msgspec.json.encode(facts)
-        if value != self._published:
-            self._cluster.publish([Record(table=TABLE, key="", value=value)])
-            self._published = value
+        if facts != self._published:
+            self._cluster.publish([record_of(facts)])
+            self._published = facts
 
     def settings_changed(self) -> None:
         self.host_has(self._addresses)
@@ -104,9 +86,7 @@ class Membership:
     # What is asked
 
     def members(self) -> tuple[Member, ...]:
-        wrong: dict[str, list[Condition]] = {}
-        for (_, about), condition in self._problems.items():
-            wrong.setdefault(about, []).append(condition)
+        wrong = self._problems.of_members()
         return tuple(
             self._shown(member, tuple(wrong.get(member.id, ())))
             for member in self._cluster.members()
@@ -165,18 +145,13 @@ class Membership:
     def records(self, table: str | None, owner: str | None) -> tuple[ClusterRecord, ...]:
         """The records that are visible here. `owner` is a member's id or name."""
         names = {member.id: member.name for member in self._cluster.members()}
-        found: list[ClusterRecord] = []
-
-        def collect(change: ClusterChange) -> None:
-            if (
-                isinstance(change, RecordChange)
-                and change.value is not None
-                and table in (None, change.table)
-                and owner in (None, change.owner, names.get(change.owner))
-            ):
-                found.append(_shown_record(change, change.value, names.get(change.owner, "")))
-
-        self._cluster.watch(collect)()
+        found = [
+            _shown_record(record, record.value, names.get(record.owner, ""))
+            for record in self._cluster.records()
+            if record.value is not None
+            and table in (None, record.table)
+            and owner in (None, record.owner, names.get(record.owner))
+        ]
         found.sort(key=lambda record: (record.node, record.owner, record.scope, record.table))
         return tuple(found)
 
@@ -188,7 +163,8 @@ class Membership:
         return self._cluster.health()
 
     def counters(self) -> dict[str, int]:
-        own = {"records_ignored": self._ignored, **self._cluster.counters()}
+        ignored = self._ignored + self._distances.ignored
+        own = {"records_ignored": ignored, **self._cluster.counters()}
         return {f"cluster_{name}": value for name, value in own.items()}
 
     def levels(self) -> dict[str, int]:
@@ -203,7 +179,7 @@ class Membership:
             case RecordChange(table="node", key=""):
                 self._record_changed(change.owner, change.value)
             case ProblemChange():
-                self._problem_changed(change)
+                self._problems.changed(change, self._name_of(change.about))
 
     def _member_changed(self, member: Member, before: MemberState | None) -> None:
         known = self._members.get(member.id)
@@ -236,7 +212,7 @@ class Membership:
     def _record_changed(self, owner: str, value: bytes | None) -> None:
         if owner == self._cluster.id:
             return
-        facts = _read(value) if value is not None else None
+        facts = read(value) if value is not None else None
         if facts is not None:
             self._facts[owner] = facts
         else:
@@ -252,63 +228,9 @@ class Membership:
         if member is None or facts is None or not _is_label(member.name):
             changed = self._nodes.drop(node_id)
         else:
-            changed = self._nodes.put(node_id, member.name, facts.addresses)
+            changed = self._nodes.put(node_id, member.name, facts.addresses, facts.tags)
         if changed:
-            self._show_problems()
-
-    def _problem_changed(self, problem: ProblemChange) -> None:
-        key = (problem.code, problem.about)
-        known = self._problems.pop(key, None)
-        name = self._name_of(problem.about)
-        if problem.detail:
-            self._problems[key] = Condition(
-                code=f"cluster-{problem.code}",
-                severity="error",
-                detail=problem.detail,
-                remedy=_REMEDIES.get(problem.code, ""),
-                since=known.since if known else self._parts.now(),
-            )
-            if known is None or known.detail != problem.detail:
-                self._parts.events.emit(
-                    "cluster.problem",
-                    about=problem.about,
-                    name=name,
-                    detail=f"{problem.code}: {problem.detail}",
-                )
-        elif known is not None:
-            self._parts.events.emit(
-                "cluster.solved", about=problem.about, name=name, detail=problem.code
-            )
-        self._show_problems()
-
-    def _show_problems(self) -> None:
-        """One condition of the host for each kind of problem."""
-        details: dict[str, list[str]] = {}
-        for (code, _), condition in sorted(self._problems.items()):
-            details.setdefault(code, []).append(condition.detail)
-        zone = self._parts.settings.zone
-        contested = sorted(self._nodes.contested().items())
-        if contested:  # says more than what the protocol has found
-            details["duplicate-name"] = []
-        for name, ids in contested:
-            who = " and ".join(f"{node_id} at {self._address_of(node_id)}" for node_id in ids)
-            details["duplicate-name"].append(
-                f"{who} are both called {name}; {name}.node.{zone} leads to {ids[0]}"
-            )
-        conditions = []
-        for code, found in details.items():
-            if len(found) > _DETAILS_SHOWN:
-                found[_DETAILS_SHOWN:] = [f"and {len(found) - _DETAILS_SHOWN} more"]
-            conditions.append(
-                Condition(
-                    code=f"cluster-{code}",
-                    severity="error",
-                    detail="; ".join(found),
-                    remedy=_REMEDIES.get(code, ""),
-                    since=self._parts.now(),
-                )
-            )
-        self._parts.conditions.replace(HOST_OWNER, "cluster-", conditions)
+            self._problems.show()
 
     def _shown(self, member: Member, conditions: tuple[Condition, ...]) -> Member:
         facts = self._facts.get(member.id, NodeFacts())
@@ -326,20 +248,6 @@ class Membership:
     def _address_of(self, node_id: str) -> str:
         member = self._members.get(node_id)
         return member.address if member else "this host"
-
-
-def _read(value: bytes) -> NodeFacts | None:
-    """The facts in a record; None for one that no netd would write."""
-    try:
-        facts = msgspec.json.decode(value, type=NodeFacts)
-        check_labels(facts.tags)
-        # A zone index (RFC 4007) would mean another link on each host, and may be any text.
-        addresses = tuple(str(ipaddress.ip_address(text)) for text in facts.addresses)
-        if any("%" in address for address in addresses):
-            return None
-    except (ValueError, RecursionError, NetdError):  # msgspec's errors are ValueErrors
-        return None
-    return msgspec.structs.replace(facts, addresses=addresses)
 
 
 def _is_label(name: str) -> bool:

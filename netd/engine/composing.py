@@ -1,6 +1,7 @@
 """From a request to an endpoint: addresses, MAC, name, default route."""
 
 import ipaddress
+from collections.abc import Callable
 
 from netd.engine.allocation import Allocation
 from netd.engine.parts import Parts
@@ -15,8 +16,9 @@ from netd.plan.ports import Family, families
 
 
 class Composer:
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, resolvers: Callable[[Network], tuple[str, ...]]) -> None:
         self._parts = parts
+        self._resolvers = resolvers
 
     def allocate(self, network: Network, request: AttachRequest, endpoint_id: str) -> Allocation:
         """Take the endpoint's addresses. Raises `Invalid`, `Conflict` or `Exhausted`."""
@@ -49,13 +51,16 @@ class Composer:
             container_id=request.container_id,
             name=name_of(request),
             node=parts.settings.node,
-            ifname="" if network.driver in ("host", "none") else request.ifname,
+            ifname=request.ifname if sandbox and network.driver not in ("host", "none") else "",
             host_ifname=driver_of(network.driver).host_ifname(network, endpoint_id),
             mac=self._mac(network, request, allocation.addresses),
             mtu=network.mtu,
             addresses=addresses,
             gateways=network.gateways,
-            dns=Dns(search=(f"{network.name}.{parts.settings.zone}",)),
+            dns=Dns(
+                nameservers=self._resolvers(network) if parts.registry.wanted else (),
+                search=(f"{network.name}.{parts.settings.zone}",),
+            ),
             ports=request.ports,
             aliases=request.aliases,
             labels=request.labels,
@@ -67,7 +72,7 @@ class Composer:
         return EndpointRecord(endpoint=endpoint, request=request, sandbox=sandbox)
 
     def _mac(self, network: Network, request: AttachRequest, addresses: tuple[str, ...]) -> str:
-        if network.driver not in ("bridge", "macvlan"):
+        if network.driver not in ("bridge", "macvlan", "overlay"):
             return ""
         derived = derive_mac(network.name, ipaddress.ip_interface(addresses[0]).ip)
         mac = derived if request.mac is None else parse_mac(request.mac, "mac")

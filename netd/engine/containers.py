@@ -98,6 +98,8 @@ def _now(record: EndpointRecord, field: str, first: object) -> object:
     """A field as an update may have made it; `first` where none can."""
     endpoint = record.endpoint
     match field:
+        case "name":
+            return endpoint.name
         case "ports":
             return frozenset(endpoint.ports)
         case "aliases":

@@ -1,39 +1,64 @@
 """The engine: what front ends call. Built from parts, started once, stopped once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import msgspec
 
+from netd.engine.blocks import Blocks
 from netd.engine.busy import Busy
 from netd.engine.cluster import Membership
 from netd.engine.cluster_doctor import examine_cluster
 from netd.engine.conditions import Conditions
-from netd.engine.doctor import examine
+from netd.engine.departures import Departures
+from netd.engine.directory import Feed, Following
+from netd.engine.doctor import examine, examine_objects, examine_registry
 from netd.engine.endpoints import Endpoints
+from netd.engine.entries import Surroundings
 from netd.engine.events import EventLog
+from netd.engine.explain import Explainer
 from netd.engine.host import Host
 from netd.engine.intent import Intent
 from netd.engine.interfaces import Change, Clock, Cluster, Kernel, Snapshot, Store, Trigger
+from netd.engine.kv import MakeKeys, open_keys
 from netd.engine.locks import KeyedLocks
 from netd.engine.names import NameTable
 from netd.engine.networks import Networks
+from netd.engine.notes import Notes
+from netd.engine.overlay.overlays import Overlays
 from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
 from netd.engine.reaper import Reaper
 from netd.engine.reconciler import Reconciler
+from netd.engine.registry import Registry
+from netd.engine.reservations import Reservations
+from netd.engine.services.catalogue import Catalogue
+from netd.engine.services.services import Services
 from netd.engine.settings import Reload, Settings
 from netd.engine.startup import BOOT_ID, restore, same_boot
+from netd.engine.topology import topology
+from netd.engine.tunnel_doctor import examine_tunnels, try_tunnels
+from netd.engine.user_events import UserEvents
+from netd.engine.virtuals.virtuals import Virtuals
 from netd.engine.watch import Watch
-from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
+from netd.model.condition import Condition
+from netd.model.directory import RegistryReport, RegistryState, ZoneEntry
+from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch, Protocol
 from netd.model.event import Event
+from netd.model.explanation import Explanation
 from netd.model.network import Network, NetworkSpec
+from netd.model.service import Service
+from netd.model.topology import Topology
+from netd.model.user_event import UserEventSpec
 from netd.model.views import (
+    AddressLevels,
     Finding,
     NameChange,
     PlannedOperation,
+    Reclaimed,
     ReconcileReport,
     Resolution,
     Status,
+    Trace,
 )
 from netd.plan.compile import forwarded_families
 from netd.plan.objects import HOST_OWNER
@@ -45,22 +70,65 @@ NODE_ID = "node-id"
 class Engine:
     """All use cases of one host; `cluster` has those of its cluster. Made by `Engine.start`."""
 
-    def __init__(self, parts: Parts, host: Host, cluster: Membership) -> None:
+    def __init__(
+        self, parts: Parts, host: Host, cluster: Cluster, make_keys: MakeKeys | None
+    ) -> None:
         self._parts = parts
-        self.cluster = cluster
         self._host = host
+        self.cluster = Membership(parts, cluster)
         self._publishing = Publishing(parts.kernel, parts.intent.ports)
-        self._networks = Networks(parts, host)
-        self._endpoints = Endpoints(parts, self._publishing)
+        self._blocks = Blocks(parts, cluster)
+        self._overlays = Overlays(parts, host, cluster, self._blocks, self._repair)
+        host.followers += [self.cluster.host_has, self._overlays.host_changed]
+        self._networks = Networks(parts, host, self._overlays)
+        self.reservations = Reservations(parts, self._networks, self._overlays)
+        self.notes = Notes(parts.store)
+        self._endpoints = Endpoints(
+            parts, self._publishing, self._networks, self._overlays, self.reservations
+        )
+        departures = Departures(parts)
+        self.catalogue = Catalogue(cluster)
+        self.services = Services(parts, cluster, self.catalogue, self._networks, departures)
+        host.followers.append(self.services.following.host_has)
+        self.kv = open_keys(parts, cluster, self.catalogue, make_keys)
+        self._user_events = UserEvents(parts, cluster)
+        self._surroundings = Surroundings(
+            parts.feed,
+            parts.settings.node,
+            self._networks.find,
+            self._overlays.resolvers,
+            parts.intent.count_on,
+        )
+        parts.names.network_changed = self._network_changed
+        departures.followers += [self.services.following, parts.names]
+        self._endpoints.followers += [departures, self.services.following]
+        self._departures = departures
+        self.virtuals = Virtuals(
+            parts,
+            host,
+            cluster,
+            self.catalogue,
+            find=self._networks.find,
+            has_died=self._has_died,
+        )
+        host.followers.append(self.virtuals.host_has)
+        self._endpoints.followers.append(self.virtuals)
         self._reconciler = Reconciler(parts, host, self._endpoints)
-        self._watch = Watch(parts, host, self._reconciler)
+        self._watch = Watch(parts, host, self._reconciler, departures)
+        self._explainer = Explainer(parts, cluster, self.cluster, self._overlays)
         self._started_at = parts.now()
         self._ready = False
         self.reload = Reload()
 
     @classmethod
     async def start(
-        cls, kernel: Kernel, store: Store, clock: Clock, settings: Settings, cluster: Cluster
+        cls,
+        kernel: Kernel,
+        store: Store,
+        clock: Clock,
+        settings: Settings,
+        cluster: Cluster,
+        make_keys: MakeKeys | None = None,
     ) -> "Engine":
         """Load intent, bring the kernel in line with it, and begin to watch.
 
@@ -70,6 +138,10 @@ class Engine:
         snapshot = await store.load()
         facts = await kernel.facts()
         events = EventLog(clock)
+        zone = ZoneEntry(
+            zone=settings.zone, node=settings.node, node_id=cluster.id, settings=settings.registry
+        )
+        feed = Feed(zone, begins=round(clock.wall_s() * 1000))
         parts = Parts(
             kernel=kernel,
             store=store,
@@ -77,7 +149,9 @@ class Engine:
             settings=settings,
             facts=facts,
             intent=Intent(settings.quarantine_s),
-            names=NameTable(settings.zone),
+            feed=feed,
+            names=NameTable(settings.zone, settings.registry.ttl_s, feed),
+            registry=Registry(clock, feed, wanted=settings.registry_wanted),
             events=events,
             conditions=Conditions(events),
             busy=Busy(),
@@ -88,19 +162,33 @@ class Engine:
         node_id = await _remember_node(store, snapshot, clock)
         # A boot sets all sysctls anew.
         kept = snapshot.facts if same_boot(snapshot, facts) else {}
-        membership = Membership(parts, cluster)
-        host = Host(parts, node_id, kept, membership.host_has)
-        engine = cls(parts, host, membership)
+        engine = cls(parts, Host(parts, node_id, kept), cluster, make_keys)
         await engine._begin(snapshot)
         return engine
 
     async def _begin(self, snapshot: Snapshot) -> None:
         parts = self._parts
-        swept = await restore(parts, snapshot, self._publishing)
+        swept = await restore(parts, snapshot, self._publishing, self._blocks)
+        await self._overlays.restore(snapshot)
+        self.notes.restore(snapshot.facts)
+        self.services.following.restore(snapshot)
+        await self.kv.restore(snapshot)
+        await self.virtuals.restore(snapshot)
         await self._host.remember_sysctls(parts.intent.networks.values())
         await parts.store.commit(Change(put_facts={BOOT_ID: parts.facts.boot_id}))
         self._host.update(parts.intent.networks.values())
         self.cluster.start()
+        self.catalogue.start()
+        self.services.start()
+        self.kv.start()
+        self._user_events.start()
+        self._overlays.start()
+        self._explainer.start()
+        for network in self._networks.all():
+            self._network_changed(network.name)
+        self.catalogue.subscribe(self._surroundings.service_changed)
+        self.virtuals.start()
+        self.virtuals.subscribe(self._surroundings.virtual_changed)
         # Watch first: what changes during the first pass is seen too.
         self._watch.start()
         report = await self._reconciler.full_pass()
@@ -117,32 +205,75 @@ class Engine:
         )
 
     async def configure(self, settings: Settings) -> None:
-        """Go on with other settings. Node, version and zone stay as they are.
+        """Go on with other settings. Those that need a restart stay as they are.
 
         Raises `Unavailable`, with nothing changed.
         """
         old = self._parts.settings
         await self._networks.follow(
-            msgspec.structs.replace(settings, node=old.node, version=old.version, zone=old.zone)
+            msgspec.structs.replace(
+                settings,
+                node=old.node,
+                version=old.version,
+                zone=old.zone,
+                vxlan_port=old.vxlan_port,
+                virtual_pools=old.virtual_pools,
+                registry=old.registry,
+                registry_wanted=old.registry_wanted,
+                script_checks=old.script_checks,
+            )
         )
         self.cluster.settings_changed()
         self._parts.intent.set_quarantine(settings.quarantine_s)
-        self._watch.notify(Trigger(kind="lost", verb="new"))  # a pass brings the kernel in line
+        self._repair()
+
+    def _repair(self) -> None:
+        """Have a pass bring the kernel in line."""
+        self._watch.notify(Trigger(kind="lost", verb="new"))
 
     async def prove_progress(self) -> None:
         """Return when the kernel thread has answered: what the watchdog wants to know."""
         await self._parts.kernel.enter(path="/proc/self/ns/net", pid=None)
 
+    def _network_changed(self, name: str) -> None:
+        """Tell the registry of a network, and remember that it has to listen there now.
+
+        Called for each endpoint that comes or goes; most of them change nothing here.
+        """
+        feed = self._parts.feed
+        before = feed.network(name)
+        revision = self._surroundings.network_changed(name)
+        if revision is not None:
+            self._parts.registry.opens(name, revision)
+        if feed.network(name) != before:
+            self.virtuals.network_changed(name)
+
+    def _has_died(self, service: Service) -> bool:
+        """Whether an instance that is gone has gone with its endpoint."""
+        endpoint = service.endpoint
+        if not endpoint or not service.network:  # one at the host's address shares that
+            return False
+        if service.node == self._parts.settings.node:
+            return endpoint not in self._parts.intent.records or endpoint in self._departures
+        return not self._parts.feed.has("endpoint", endpoint)
+
     def end_streams(self) -> None:
         """End streams of events and names once their readers have what there is."""
         self._ready = False
+        self._parts.feed.close()
         self._parts.events.close()
         self._parts.names.close()
+        self.kv.end_streams()
 
     async def stop(self) -> None:
         """End streams and tasks. Touches nothing in the kernel, and leaves no cluster."""
         self.end_streams()
         self._watch.stop()
+        self._overlays.stop()
+        self._user_events.stop()
+        await self.kv.stop()
+        self.services.stop()
+        self.catalogue.stop()
         await self._parts.tasks.stop()
         await self.cluster.close()
         await self._parts.store.close()
@@ -151,22 +282,34 @@ class Engine:
 
     async def create_network(self, spec: NetworkSpec) -> tuple[Network, bool]:
         network, created = await self._networks.create(spec)
+        self._network_changed(network.name)
         return self._shown_network(network), created
 
     def networks(self) -> tuple[Network, ...]:
-        networks = sorted(self._parts.intent.networks.values(), key=lambda network: network.name)
-        return tuple(map(self._shown_network, networks))
+        return tuple(map(self._shown_network, self._networks.all()))
 
     def network(self, ref: str) -> Network:
-        return self._shown_network(self._parts.intent.network(ref))
+        return self._shown_network(self._networks.network(ref))
 
     async def delete_network(self, ref: str) -> None:
+        known = self._networks.find(ref)
         await self._networks.delete(ref)
+        if known is not None:
+            self._network_changed(known.name)
+
+    async def free_subnet(self, version: int, but: Sequence[str]) -> str:
+        """A subnet for a network to come, that overlaps nothing, nor any of `but`."""
+        return await self._networks.free_subnet(version, but)
+
+    async def reclaim(self, ref: str, members: Sequence[str]) -> Reclaimed:
+        return Reclaimed(prefixes=await self._overlays.reclaim(ref, members))
 
     # Endpoints
 
-    async def attach(self, network: str, request: AttachRequest) -> tuple[Endpoint, bool]:
-        endpoint, created = await self._endpoints.attach(network, request)
+    async def attach(
+        self, network: str, request: AttachRequest, *, handover: bool = False
+    ) -> tuple[Endpoint, bool]:
+        endpoint, created = await self._endpoints.attach(network, request, handover=handover)
         return self._shown_endpoint(endpoint), created
 
     def endpoints(
@@ -178,7 +321,7 @@ class Engine:
     ) -> tuple[Endpoint, ...]:
         """All endpoints that match; raises `NotFound` for a network there is not."""
         intent = self._parts.intent
-        network_id = intent.network(network).id if network is not None else None
+        network_id = self._networks.network(network).id if network is not None else None
         found = [
             record.endpoint
             for record in intent.records.values()
@@ -191,6 +334,9 @@ class Engine:
 
     def endpoint(self, endpoint_id: str) -> Endpoint:
         return self._shown_endpoint(self._parts.intent.record(endpoint_id).endpoint)
+
+    async def unmoved(self) -> frozenset[str]:
+        return await self._endpoints.unmoved()
 
     async def update_endpoint(self, endpoint_id: str, patch: EndpointPatch) -> Endpoint:
         return self._shown_endpoint(await self._endpoints.update(endpoint_id, patch))
@@ -210,7 +356,7 @@ class Engine:
             version=parts.settings.version,
             ready=self._ready,
             members=self.cluster.alive(),
-            networks=len(parts.intent.networks),
+            networks=len(self._networks.all()),
             endpoints=len(parts.intent.records),
             drift=self._reconciler.drift,
             capabilities=tuple(sorted(parts.facts.capabilities)),
@@ -221,12 +367,22 @@ class Engine:
             conditions=parts.conditions.of(HOST_OWNER),
         )
 
+    def show(self, source: str, conditions: list[Condition]) -> None:
+        """Have the host show what is wrong around the engine: see `Conditions.replace`."""
+        stamped = [msgspec.structs.replace(c, since=self._parts.now()) for c in conditions]
+        self._parts.conditions.replace(HOST_OWNER, source, stamped)
+
     def counters(self) -> dict[str, int]:
         """What is counted since the start, by name, for metrics."""
         return {
             "reconcile_passes": self._reconciler.passes,
             "drift_repairs": self._reconciler.repaired,
             "events": self._parts.events.count,
+            **self.services.counters(),
+            **self.kv.counters(),
+            **self._user_events.counters(),
+            **self.virtuals.counters(),
+            **self._overlays.counters(),
             **self.cluster.counters(),
         }
 
@@ -234,13 +390,39 @@ class Engine:
         """What is waiting or kept just now, by name, for metrics."""
         return {
             "links_to_remove": self._parts.reaper.waiting,
+            "addresses_reserved": len(self.reservations),
             "events_kept": len(self._parts.events),
             "kernel_events_waiting": self._watch.waiting,
+            **self.services.levels(),
+            **self.kv.levels(),
+            **self._user_events.levels(),
+            **self.virtuals.levels(),
+            **self._overlays.levels(),
             **self.cluster.levels(),
         }
 
+    def address_levels(self) -> list[AddressLevels]:
+        """What this host owns of the overlays that it uses."""
+        return self._blocks.levels()
+
     def resolve(self, name: str, record_type: str, source: str | None) -> Resolution:
         return self._parts.names.resolve(name, record_type, source)
+
+    def trace(self, name: str, record_type: str, source: str | None) -> Trace:
+        upstreams = self._parts.registry.state().upstreams
+        return self._parts.names.trace(name, record_type, source, upstreams)
+
+    def directory(self, watch: bool) -> Following:
+        return self._parts.feed.follow(watch)
+
+    def registry(self) -> RegistryState:
+        return self._parts.registry.state()
+
+    def take_report(self, report: RegistryReport) -> None:
+        self._parts.registry.take(report)
+
+    def fire(self, event: UserEventSpec) -> None:
+        self._user_events.fire(event)
 
     def names(self, watch: bool) -> AsyncIterator[NameChange]:
         return self._parts.names.stream(watch)
@@ -248,8 +430,8 @@ class Engine:
     def events(self, since: int | None) -> AsyncIterator[Event]:
         return self._parts.events.follow(since)
 
-    async def plan(self) -> tuple[PlannedOperation, ...]:
-        return await self._reconciler.plan()
+    async def plan(self, endpoint_id: str | None = None) -> tuple[PlannedOperation, ...]:
+        return await self._reconciler.plan(endpoint_id)
 
     async def reconcile(self) -> ReconcileReport:
         return await self._reconciler.full_pass()
@@ -270,9 +452,24 @@ class Engine:
             forwarded=forwarded,
         )
         of_cluster = examine_cluster(self.cluster.health(), self.cluster.members(), status)
-        return of_host + of_cluster
+        trials = await try_tunnels(self._parts.kernel, self._explainer.directory())
+        of_tunnels = examine_tunnels(trials, self._parts.settings.vxlan_port)
+        of_objects = examine_objects(
+            (*self.networks(), *self.endpoints(), *self.services.troubled())
+        )
+        of_registry = examine_registry(self._parts.registry.state())
+        return of_host + of_objects + of_cluster + of_tunnels + of_registry
+
+    async def explain(
+        self, source: str, destination: str, protocol: Protocol, port: int | None
+    ) -> Explanation:
+        return await self._explainer.explain(source, destination, protocol, port)
+
+    def topology(self) -> Topology:
+        return topology(self._explainer.directory())
 
     def _shown_network(self, network: Network) -> Network:
+        network = self._overlays.as_it_would_be(network)
         conditions = self._parts.conditions.of(network.id)
         return msgspec.structs.replace(network, conditions=conditions) if conditions else network
 

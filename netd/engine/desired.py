@@ -35,7 +35,8 @@ class Desired:
                 if self._wanted_by[obj.key] > 0:
                     continue
                 del self._wanted_by[obj.key]
-            self.state.pop(obj.key, None)
+            if self.state.get(obj.key) is obj:  # else somebody else wants it by now
+                del self.state[obj.key]
             if isinstance(obj, Address) and self._by_address.get(_bare(obj)) == owner:
                 del self._by_address[_bare(obj)]
         return objects

@@ -1,8 +1,12 @@
 """What is wrong with this host, and what to do about it. Pure: from facts to findings."""
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 
 from netd.engine.settings import Reload
+from netd.model.directory import RegistryState
+from netd.model.endpoint import Endpoint
+from netd.model.network import Network
+from netd.model.service import Service
 from netd.model.views import Finding, PlannedOperation, Status
 from netd.plan.facts import Facts
 from netd.plan.objects import HOST
@@ -20,7 +24,7 @@ _USEFUL = {
     "ipv6": "networks are IPv4 only without it",
     "netns-cookie": "without it (Linux 5.14) a reused namespace inode may go unnoticed",
 }
-# As in OPERATIONS.md, "Install the service".
+# As in OPERATIONS.md, "Beside other programs".
 _INSTALL = {
     "NetworkManager": (
         "install -D -m 644 systemd/netd-networkmanager.conf "
@@ -60,12 +64,31 @@ def examine(
         lambda: _forwarding(facts, forwarded),
         lambda: _bridge_filter(facts),
         lambda: _foreign_chains(facts, status),
+        lambda: _docker(status),
         lambda: _managers(facts),
         lambda: _drift(planned),
         lambda: _leftovers(planned, owners, retired),
         lambda: _configuration(reload),
     ]
     return tuple(finding for check in checks for finding in check())
+
+
+def examine_objects(objects: Iterable[Network | Endpoint | Service]) -> tuple[Finding, ...]:
+    """What is wrong with single networks, endpoints and services."""
+    return tuple(
+        Finding(
+            check="conditions",
+            level="error" if condition.severity == "error" else "warning",
+            detail=f"{_kind(shown)} {shown.name or shown.id}: {condition.code}: {condition.detail}",
+            remedy=condition.remedy,
+        )
+        for shown in objects
+        for condition in shown.conditions
+    )
+
+
+def _kind(shown: Network | Endpoint | Service) -> str:
+    return type(shown).__name__.lower()
 
 
 def _kernel(facts: Facts) -> Iterator[Finding]:
@@ -137,6 +160,17 @@ def _bridge_filter(facts: Facts) -> Iterator[Finding]:
             remedy=" && ".join(f"sysctl -w {key}=0" for key in on)
             + " (unless another program, such as Kubernetes, relies on it)",
         )
+
+
+def _docker(status: Status) -> Iterator[Finding]:
+    for condition in status.conditions:
+        if condition.code.startswith("docker-"):
+            yield Finding(
+                check="docker-driver",
+                level="error",
+                detail=condition.detail,
+                remedy=condition.remedy,
+            )
 
 
 def _foreign_chains(facts: Facts, status: Status) -> Iterator[Finding]:
@@ -226,3 +260,31 @@ def _configuration(reload: Reload) -> Iterator[Finding]:
         )
     if reload == Reload():
         yield Finding(check="configuration", level="ok", detail="the configuration is in force")
+
+
+def examine_registry(state: RegistryState) -> tuple[Finding, ...]:
+    """Whether names are answered by DNS, and where they cannot be."""
+    if not state.connected:
+        if not state.wanted:
+            return (Finding(check="registry", level="ok", detail="no registry is to answer names"),)
+        return (
+            Finding(
+                check="registry",
+                level="error",
+                detail="no registry is connected: containers get no names by DNS, and health "
+                "checks do not run",
+                remedy="see why it ends: journalctl -u netd-registry -u netd",
+            ),
+        )
+    failing = tuple(
+        Finding(
+            check="registry",
+            level="warning",
+            detail=f"the registry cannot listen at {where}: {why}",
+            remedy=f"see who does: ss -lunp 'sport = :{where.rpartition(':')[2]}'; or have it "
+            "listen elsewhere: dns.host_address, dns.port",
+        )
+        for where, why in sorted(state.problems.items())
+    )
+    detail = f"names are answered; sockets: {len(state.listening)}"
+    return failing or (Finding(check="registry", level="ok", detail=detail),)

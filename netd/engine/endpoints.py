@@ -16,15 +16,21 @@ from netd.engine.allocation import give_back, leases_of
 from netd.engine.composing import Composer, default_families, leads_outside
 from netd.engine.containers import Containers, check_same
 from netd.engine.failures import explain
+from netd.engine.followers import EndpointFollower
 from netd.engine.intent import ports_of
 from netd.engine.interfaces import Change
+from netd.engine.networks import Networks
+from netd.engine.overlay.overlays import Overlays
 from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
-from netd.engine.requests import check_attach
+from netd.engine.requests import check_attach, name_of
+from netd.engine.reservations import Reservations
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch, EndpointRecord, Sandbox
 from netd.model.errors import Exhausted, KernelFailure, NetdError, NotFound, Unavailable
+from netd.model.names import peer_name
 from netd.model.network import Network
 from netd.plan.bridge import PORTS_MAX
+from netd.plan.compile import needs_routing
 from netd.plan.diff import creation, diff, removal
 from netd.plan.objects import HOST, Ifb, Macvlan, Object, Route, Rule, Veth, state_of
 from netd.plan.operations import Failure, Operation
@@ -34,24 +40,39 @@ log = logging.getLogger(__name__)
 
 
 class Endpoints:
-    def __init__(self, parts: Parts, publishing: Publishing) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        publishing: Publishing,
+        networks: Networks,
+        overlays: Overlays,
+        reservations: Reservations,
+    ) -> None:
         self._parts = parts
+        self._networks = networks
+        self._overlays = overlays
         self._publishing = publishing
+        self._reservations = reservations
+        self.followers: list[EndpointFollower] = []
         self._containers = Containers(parts)
-        self._composer = Composer(parts)
+        self._composer = Composer(parts, overlays.resolvers)
 
-    async def attach(self, ref: str, request: AttachRequest) -> tuple[Endpoint, bool]:
+    async def attach(
+        self, ref: str, request: AttachRequest, *, handover: bool = False
+    ) -> tuple[Endpoint, bool]:
         """Attach a container to a network: (endpoint, whether it is new).
+
+        With `handover` the container's end is made in the host's namespace, for a runtime to
+        move. Addresses that were reserved may be asked for.
 
         Raises `NotFound` (network, namespace), `Invalid`, `Conflict` (another attach under the
         same key; address, port or interface name taken), `Exhausted`, `KernelFailure`,
         `Unavailable` (the store cannot write).
         """
         parts = self._parts
-        check_attach(request, parts.intent.network(ref))
-        async with parts.locks.hold(request.container_id):
-            # Looked up again: it may have been deleted while this call waited for the lock.
-            network = parts.intent.network(ref)
+        known = self._networks.network(ref)
+        check_attach(request, known, handover=handover)
+        async with parts.locks.hold(request.container_id), self._overlays.using(known) as network:
             sandbox, links = await self._containers.enter(network, request)
             key = (request.container_id, network.id, request.ifname)
             existing = parts.intent.by_key(key)
@@ -64,6 +85,8 @@ class Endpoints:
                 await self._containers.free_ifname(network, request)
             if parts.intent.count_on(network.id) + parts.reaper.waiting >= PORTS_MAX:
                 await parts.reaper.remove_now()  # a retired link is a port of its bridge still
+            name = name_of(request) or request.container_id
+            await self._overlays.provide(network, request.addresses, name)
             endpoint = await self._attach_new(parts.intent.network(network.id), request, sandbox)
             return endpoint, True
 
@@ -72,11 +95,12 @@ class Endpoints:
     ) -> Endpoint:
         parts = self._parts
         endpoint_id = parts.clock.new_id()
-        if network.driver == "bridge" and parts.intent.count_on(network.id) >= PORTS_MAX:
+        if needs_routing(network) and parts.intent.count_on(network.id) >= PORTS_MAX:
             raise Exhausted(
                 f"network {network.name!r} has {PORTS_MAX} endpoints, the most ports a Linux "
                 "bridge can have; attach to another network"
             )
+        self._reservations.redeem(network.id, request.addresses)
         allocation = self._composer.allocate(network, request, endpoint_id)
         try:
             record = self._composer.compose(network, request, sandbox, endpoint_id, allocation)
@@ -92,6 +116,7 @@ class Endpoints:
             try:
                 if note:
                     await parts.store.commit(Change(put_endpoints=note))
+                await self._overlays.attaching(record.endpoint)
                 failures = await self._apply(creation(objects, "attach"), record)
                 if failures:
                     raise await self._explained(failures, record)
@@ -103,12 +128,16 @@ class Endpoints:
                 parts.intent.remove_endpoint(record)
                 self._publishing.release(record, network)
                 allocation.cancel()
+                self._overlays.detached(record.endpoint)
                 failed = {failure.operation.object.key for failure in failures}
                 made = [obj for obj in objects if obj.key not in failed]
                 await self._undo(removal(made, "attach failed"), record)
                 await self._strike(note)
                 raise
         parts.names.put(record.endpoint)
+        self._tell_changed(record.endpoint)
+        await self._overlays.attached(record.endpoint)
+        await parts.registry.listening(network.name)
         parts.events.emit(
             "endpoint.attached",
             about=endpoint_id,
@@ -120,7 +149,7 @@ class Endpoints:
         return record.endpoint
 
     async def update(self, endpoint_id: str, patch: EndpointPatch) -> Endpoint:
-        """Change ports, aliases, labels or bandwidth of a live endpoint.
+        """Change ports, aliases, labels, bandwidth or name of a live endpoint.
 
         Only what differs is touched in the kernel, so other flows go on.
         """
@@ -156,6 +185,8 @@ class Endpoints:
                     raise
                 self._publishing.release_rest(old, new, network)
         parts.names.put(new.endpoint)
+        self._tell_changed(new.endpoint)
+        await self._overlays.attached(new.endpoint)
         parts.events.emit("endpoint.updated", about=endpoint_id, name=new.endpoint.name)
         return new.endpoint
 
@@ -176,6 +207,14 @@ class Endpoints:
             # The one with the default route goes last, so that no other has to take it over.
             for record in sorted(records, key=lambda record: record.endpoint.default_route):
                 await self._detach(record, "", "endpoint.detached")
+
+    async def unmoved(self) -> frozenset[str]:
+        """The endpoints that were handed over and whose end is still on the host."""
+        handed_over = [i for i, rec in self._parts.intent.records.items() if rec.handed_over]
+        if not handed_over:
+            return frozenset()
+        links = {link.name for link in (await self._parts.kernel.facts()).links}
+        return frozenset(i for i in handed_over if peer_name(i) in links)
 
     async def sweep(self, endpoint_id: str, why: str) -> bool:
         """Detach an endpoint whose container died without saying so; False if it did not."""
@@ -212,11 +251,15 @@ class Endpoints:
             operations = self._farewell(record, why or "detach", heirs)
             parts.intent.remove_endpoint(record)
             parts.names.remove(endpoint.id)
+            for follower in self.followers:
+                follower.endpoint_ended(endpoint.id)
+            self._overlays.detached(endpoint)
             self._publishing.release(record, network)
             give_back(pools, leases)
             await self._undo(operations, record)
             await self._strike(note)
             parts.reaper.retired(sum(op.verb == "retire" for op in operations))
+        await self._overlays.close_unused(network)
         parts.conditions.forget(endpoint.id)
         parts.events.emit(
             event, about=endpoint.id, name=endpoint.name, detail=why, network=network.name
@@ -225,6 +268,10 @@ class Endpoints:
             detail = "has the container's default route now"
             name = heir.endpoint.name
             parts.events.emit("endpoint.updated", about=heir.endpoint.id, name=name, detail=detail)
+
+    def _tell_changed(self, endpoint: Endpoint) -> None:
+        for follower in self.followers:
+            follower.endpoint_changed(endpoint)
 
     def _heirs(self, record: EndpointRecord) -> tuple[EndpointRecord, ...]:
         """Who takes over the default route: of the container's other endpoints the oldest that
@@ -324,5 +371,8 @@ def _patched(old: EndpointRecord, patch: EndpointPatch, network: Network) -> End
         for name in patch.__struct_fields__
         if (value := getattr(patch, name)) is not None
     }
-    check_attach(replace(old.request, **changes), network)
+    asked = replace(old.request, **changes)
+    check_attach(asked, network, handover=old.handed_over)
+    if patch.name is not None:
+        changes["name"] = name_of(asked)
     return replace(old, endpoint=replace(old.endpoint, **changes))

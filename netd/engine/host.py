@@ -1,7 +1,7 @@
 """The host itself: its facts, and the kernel objects that all networks share."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -10,12 +10,13 @@ from netd.engine.interfaces import Change
 from netd.engine.parts import Parts
 from netd.model.condition import Condition
 from netd.model.endpoint import Endpoint, EndpointRecord
-from netd.model.errors import Unavailable
+from netd.model.errors import Conflict, Unavailable
 from netd.model.network import Network
 from netd.plan.compile import host_objects
 from netd.plan.facts import ForeignChain
 from netd.plan.host import node_addresses
-from netd.plan.objects import HOST_OWNER, Object, Sysctl
+from netd.plan.objects import HOST_OWNER, Link, Object, Sysctl
+from netd.plan.virtual_rules import VirtualPools
 
 log = logging.getLogger(__name__)
 
@@ -34,19 +35,16 @@ class Shared(msgspec.Struct, frozen=True):
 class Host:
     """Observes the host and keeps the shared objects in step with the networks.
 
-    `moved` is told the host's addresses after each look.
+    `followers` are told the host's addresses after each look. `virtual` says where virtual
+    addresses are from, while there are some.
     """
 
-    def __init__(
-        self,
-        parts: Parts,
-        node_id: str,
-        kept: Mapping[str, str],
-        moved: Callable[[tuple[str, ...]], None],
-    ) -> None:
+    def __init__(self, parts: Parts, node_id: str, kept: Mapping[str, str]) -> None:
         self._parts = parts
         self.node_id = node_id
-        self._moved = moved
+        self.followers: list[Callable[[tuple[str, ...]], None]] = []
+        self.virtual: VirtualPools | None = None
+        self._sharing: tuple[Network, ...] = ()
         self._before = {k: v for k, v in kept.items() if k.startswith(SYSCTL_BEFORE)}
 
     async def look(self) -> None:
@@ -54,7 +52,8 @@ class Host:
         parts = self._parts
         parts.facts = await parts.kernel.facts()
         addresses = node_addresses(parts.facts)
-        self._moved(addresses)
+        for follow in self.followers:
+            follow(addresses)
         await self._move_host_endpoints(addresses)
         dropping = [_foreign_chain(chain) for chain in parts.facts.foreign_chains]
         needed = bool(parts.intent.desired.of(HOST_OWNER))
@@ -90,13 +89,16 @@ class Host:
     def update(self, networks: Iterable[Network]) -> Shared:
         """Recompute the shared objects for `networks`; return the difference."""
         parts = self._parts
+        self._sharing = tuple(networks)
         old = {obj.key: obj for obj in parts.intent.desired.of(HOST_OWNER)}
         guard = parts.settings.forward_guard and self._before.get(FORWARDING_BEFORE) == "0"
         objects = host_objects(
-            networks,
+            self._sharing,
             parts.facts,
             forward_guard=guard,
             manage_forwarding=parts.settings.manage_forwarding,
+            tunnel_port=parts.settings.vxlan_port,
+            virtual=self.virtual,
         )
         # accept_ra of an uplink reads 2 as soon as netd has set it; it stays wanted.
         managed = objects and parts.settings.manage_forwarding
@@ -107,6 +109,11 @@ class Host:
             added=[obj for key, obj in new.items() if old.get(key) != obj],
             dropped=[obj for key, obj in old.items() if key not in new],
         )
+
+    def share_virtual(self, pools: VirtualPools | None) -> Shared:
+        """Recompute the shared objects for virtual addresses from these pools, or for none."""
+        self.virtual = pools
+        return self.update(self._sharing)
 
     async def remember_sysctls(self, networks: Iterable[Network]) -> None:
         """Store what the sysctls that `networks` need are now, unless it is known.
@@ -119,6 +126,7 @@ class Host:
             parts.facts,
             forward_guard=False,
             manage_forwarding=parts.settings.manage_forwarding,
+            tunnel_port=parts.settings.vxlan_port,
         )
         found = {
             SYSCTL_BEFORE + obj.name: parts.facts.sysctls.get(obj.name, "")
@@ -128,6 +136,26 @@ class Host:
         if found:
             await parts.store.commit(Change(put_facts=found))
             self._before.update(found)
+
+    def check_links(self, network: Network, objects: Sequence[Object]) -> None:
+        """Raise `Conflict` when a link of the network has a name that another link has."""
+        for link in (obj for obj in objects if isinstance(obj, Link)):
+            known = self._parts.facts.link(link.name)
+            if known is not None and not known.ours:
+                raise Conflict(
+                    f"the host has a link {link.name!r} that is not netd's: rename it, or choose "
+                    "another name for the network",
+                    field="name",
+                )
+            # Long names are shortened to a hash, which a short name may look like.
+            other = self._parts.intent.desired.state.get(link.key)
+            if other is not None:
+                name = self._parts.intent.network(other.owner).name
+                raise Conflict(
+                    f"network {network.name!r} would share the link {link.name!r} with network "
+                    f"{name!r}; choose another name",
+                    field="name",
+                )
 
 
 def _with_addresses(record: EndpointRecord, addresses: tuple[str, ...]) -> EndpointRecord:

@@ -13,10 +13,12 @@ from netd.model.endpoint import EndpointRecord, Lease
 from netd.model.errors import NotFound
 from netd.model.network import Network
 from netd.plan.addresses import IPNetwork
+from netd.plan.bridge import mirrored
 from netd.plan.compile import driver_of
 from netd.plan.ipam import AddressPool
 from netd.plan.macvlan import shim_addresses
 from netd.plan.ports import HeldPort, families, held_ports
+from netd.plan.space import NOWHERE
 from netd.plan.subnets import span_within
 
 ContainerKey = tuple[str, str, str]  # container id, network id, interface name
@@ -30,8 +32,10 @@ class Intent:
         self.networks: dict[str, Network] = {}
         self.records: dict[str, EndpointRecord] = {}
         self.pools: dict[str, list[AddressPool]] = {}
+        self.idle_pools: dict[str, list[AddressPool]] = {}  # of networks that span hosts, not open
         self.ports = PortTable()
         self.desired = Desired()
+        self.mirrored: frozenset[str] = frozenset()  # endpoints that virtual addresses lead to
         self._network_ids: dict[str, str] = {}
         self._by_key: dict[ContainerKey, str] = {}
         self._by_container: defaultdict[str, set[str]] = defaultdict(set)
@@ -54,7 +58,8 @@ class Intent:
         """Take the network in, with new address pools unless it had some before."""
         self.networks[network.id] = network
         self._network_ids[network.name] = network.id
-        self.pools[network.id] = self._pools_of(network) if pools is None else pools
+        known = self.idle_pools.pop(network.id, None) if pools is None else pools
+        self.pools[network.id] = self._pools_of(network) if known is None else known
         self.desired.put(network.id, driver_of(network.driver).network_objects(network))
 
     def remove_network(self, network: Network) -> list[AddressPool]:
@@ -62,7 +67,10 @@ class Intent:
         del self.networks[network.id]
         del self._network_ids[network.name]
         self.desired.drop(network.id)
-        return self.pools.pop(network.id)
+        pools = self.pools.pop(network.id)
+        if network.driver == "overlay":
+            self.idle_pools[network.id] = pools
+        return pools
 
     def _pools_of(self, network: Network) -> list[AddressPool]:
         gateways = dict(zip(network.subnets, network.gateways, strict=False))
@@ -71,6 +79,9 @@ class Intent:
             gateway = ipaddress.ip_address(gateways[text]) if text in gateways else None
             subnet = ipaddress.ip_network(text)
             pools.append(AddressPool(subnet, gateway, self._quarantine_s, _span(network, subnet)))
+        if network.driver == "overlay":  # none before it is known which this host owns
+            for pool in pools:
+                pool.own(NOWHERE)
         if network.options.get("shim"):
             for pool, address in zip(pools, shim_addresses(network), strict=True):
                 pool.take_static(ipaddress.ip_address(address), network.id, "subnets")
@@ -112,7 +123,18 @@ class Intent:
             self._by_sandbox[record.sandbox.key].add(endpoint.id)
         network = self.networks[endpoint.network_id]
         objects = driver_of(network.driver).endpoint_objects(network, record)
+        if endpoint.id in self.mirrored:
+            objects = [mirrored(obj) for obj in objects]
         self.desired.put(endpoint.id, objects)
+
+    def mirror(self, endpoint_ids: frozenset[str]) -> None:
+        """Have these endpoints' ports send frames back, and no others but where ports are
+        published. What is desired of them is another then.
+        """
+        changed = self.mirrored ^ endpoint_ids
+        self.mirrored = endpoint_ids
+        for endpoint_id in changed & self.records.keys():
+            self.add_endpoint(self.records[endpoint_id])
 
     def remove_endpoint(self, record: EndpointRecord) -> None:
         """Forget the endpoint. Its addresses and ports stay taken until they are given back."""
@@ -128,7 +150,7 @@ class Intent:
     def set_quarantine(self, quarantine_s: float) -> None:
         """How long addresses are kept from others from now on."""
         self._quarantine_s = quarantine_s
-        for pools in self.pools.values():
+        for pools in (*self.pools.values(), *self.idle_pools.values()):
             for pool in pools:
                 pool.quarantine_s = quarantine_s
 
@@ -138,7 +160,7 @@ class Intent:
             for text in record.endpoint.addresses:
                 address = ipaddress.ip_interface(text).ip
                 if address in pool.subnet:
-                    pool.take_static(address, record.endpoint.id, "addresses")
+                    pool.restore(address, record.endpoint.id)
 
     def restore_leases(self, leases: Iterable[Lease]) -> None:
         """Remember who had the addresses that were given back, oldest first."""

@@ -10,16 +10,17 @@ import msgspec
 from netd.engine.failures import explain
 from netd.engine.host import Host
 from netd.engine.interfaces import Change
+from netd.engine.overlay.overlays import Overlays
 from netd.engine.parts import Parts
 from netd.engine.settings import Settings
 from netd.model.errors import Conflict, KernelFailure, Unavailable
 from netd.model.names import check_labels, check_network_name
-from netd.model.network import Network, NetworkSpec, difference
-from netd.plan.addresses import Taken, ranges_in_use, ula_prefix, ula_subnets
-from netd.plan.compile import driver_of
+from netd.model.network import DriverName, Network, NetworkSpec, difference
+from netd.plan.addresses import Taken, choose_subnet, ranges_in_use, ula_prefix, ula_subnets
+from netd.plan.compile import driver_of, local_driver_of
 from netd.plan.context import Identity, Surroundings
 from netd.plan.diff import creation, removal
-from netd.plan.objects import HOST_OWNER, Link, Object
+from netd.plan.objects import HOST_OWNER
 from netd.plan.operations import Failure, Operation
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,10 @@ log = logging.getLogger(__name__)
 class Networks:
     """Create and delete. One at a time, because each new network must avoid all others."""
 
-    def __init__(self, parts: Parts, host: Host) -> None:
+    def __init__(self, parts: Parts, host: Host, overlays: Overlays) -> None:
         self._parts = parts
         self._host = host
+        self._overlays = overlays
         self._one_at_a_time = asyncio.Lock()
 
     async def create(self, spec: NetworkSpec) -> tuple[Network, bool]:
@@ -43,8 +45,8 @@ class Networks:
         check_labels(spec.labels)
         parts = self._parts
         async with self._one_at_a_time:
-            existing = parts.intent.find_network(spec.name)
-            if existing is not None:
+            existing = self.find(spec.name)
+            if existing is not None and not existing.driver == spec.driver == "overlay":
                 field = difference(existing, spec)
                 if field is None:
                     return existing, False
@@ -55,12 +57,58 @@ class Networks:
                     field=field,
                 )
             await self._host.look()
-            identity = Identity(id=parts.clock.new_id(), created_at=parts.now())
-            driver = driver_of(spec.driver)
-            network = driver.complete(spec, identity, self._surroundings())
-            await self._make(network)
-        parts.events.emit("network.created", about=network.id, name=network.name)
-        return network, True
+            if spec.driver == "overlay":
+                network, created = await self._overlays.create(
+                    spec, self._surroundings(spec.driver)
+                )
+            else:
+                identity = Identity(id=parts.clock.new_id(), created_at=parts.now())
+                driver = local_driver_of(spec.driver)
+                network = driver.complete(spec, identity, self._surroundings(spec.driver))
+                await self._make(network)
+                created = True
+        if created:
+            parts.events.emit("network.created", about=network.id, name=network.name)
+        return network, created
+
+    async def free_subnet(self, version: int, but: Sequence[str]) -> str:
+        """A subnet that is free now and overlaps none of `but`. Raises `Exhausted`."""
+        await self._host.look()
+        around = self._surroundings("bridge")
+        taken = [
+            *around.taken,
+            *(Taken(ipaddress.ip_network(text), f"a network to come ({text})") for text in but),
+        ]
+        pools = around.ipv4_pools if version == 4 else around.ipv6_pools
+        return str(choose_subnet(pools, taken))
+
+    def find(self, ref: str) -> Network | None:
+        """By name or id: a network of this host, or of the cluster.
+
+        An overlay of this host whose name is another's in the cluster is found by its id only.
+        """
+        own = self._parts.intent.find_network(ref)
+        if own is None or (ref != own.id and self._is_superseded(own)):
+            return self._overlays.find(ref)
+        return own
+
+    def network(self, ref: str) -> Network:
+        """By name or id. Raises `NotFound`."""
+        return self.find(ref) or self._parts.intent.network(ref)
+
+    def all(self) -> list[Network]:
+        """Those of this host and of the cluster, by name; of overlays the one that has it."""
+        shown = [network for network in self._known() if not self._is_superseded(network)]
+        return sorted(shown, key=lambda network: network.name)
+
+    def _known(self) -> list[Network]:
+        own = self._parts.intent.networks
+        return [*own.values(), *(n for n in self._overlays.networks() if n.id not in own)]
+
+    def _is_superseded(self, network: Network) -> bool:
+        """Whether it is an overlay whose name is another's in the cluster."""
+        holding = self._overlays.find(network.name) if network.driver == "overlay" else None
+        return holding is not None and holding.id != network.id
 
     async def delete(self, ref: str) -> None:
         """Delete the network; nothing to do when there is none.
@@ -69,10 +117,13 @@ class Networks:
         """
         parts = self._parts
         async with self._one_at_a_time:
-            network = parts.intent.find_network(ref)
+            network = self.find(ref)
             if network is None:
                 return
             self._check_unused(network)
+            if network.driver == "overlay":
+                await self._overlays.delete(network.id)
+                return
             # Out of intent before the first await: no attach can begin from here on.
             leases = self._leases_of(network)
             objects = parts.intent.desired.of(network.id)
@@ -109,7 +160,7 @@ class Networks:
         """Make the network's objects and store it. Nobody else sees it before it is durable."""
         parts = self._parts
         objects = driver_of(network.driver).network_objects(network)
-        self._check_links(network, objects)
+        self._host.check_links(network, objects)
         networks = [*parts.intent.networks.values(), network]
         await self._host.remember_sysctls(networks)
         with parts.busy.work_on(network.id, HOST_OWNER):
@@ -130,26 +181,6 @@ class Networks:
                 raise
             parts.intent.add_network(network)
 
-    def _check_links(self, network: Network, objects: Sequence[Object]) -> None:
-        """Raise `Conflict` when a link of the network has a name that another link has."""
-        for link in (obj for obj in objects if isinstance(obj, Link)):
-            known = self._parts.facts.link(link.name)
-            if known is not None and not known.ours:
-                raise Conflict(
-                    f"the host has a link {link.name!r} that is not netd's: rename it, or choose "
-                    "another name for the network",
-                    field="name",
-                )
-            # Long names are shortened to a hash, which a short name may look like.
-            other = self._parts.intent.desired.state.get(link.key)
-            if other is not None:
-                name = self._parts.intent.network(other.owner).name
-                raise Conflict(
-                    f"network {network.name!r} would share the link {link.name!r} with network "
-                    f"{name!r}; choose another name",
-                    field="name",
-                )
-
     async def _undo(self, network: Network, operations: Sequence[Operation]) -> None:
         """What the kernel refuses is left to the reconciler, which finds it by its tag."""
         try:
@@ -158,17 +189,24 @@ class Networks:
         except KernelFailure as error:
             log.warning("network %s: %s", network.name, error.detail)
 
-    def _surroundings(self) -> Surroundings:
+    def _surroundings(self, driver: DriverName) -> Surroundings:
         parts = self._parts
-        networks = tuple(parts.intent.networks.values())
+        networks = tuple(self._known())
         taken = [
             Taken(ipaddress.ip_network(subnet), f"network {network.name!r} ({subnet})")
             for network in networks
             for subnet in network.subnets
         ]
+        pools = parts.settings.virtual_pools
+        taken += [
+            Taken(ipaddress.ip_network(pool), f"virtual addresses of services ({pool})")
+            for pool in (pools.ipv4, pools.ipv6)
+        ]
         taken += ranges_in_use(parts.facts, ())
         settings = parts.settings
-        ipv6_pools = settings.ipv6_pools or (ula_subnets(str(ula_prefix(self._host.node_id))),)
+        ipv6_pools = settings.ipv6_pools
+        if driver != "overlay" and not ipv6_pools:
+            ipv6_pools = (ula_subnets(str(ula_prefix(self._host.node_id))),)
         return Surroundings(
             facts=parts.facts,
             networks=networks,

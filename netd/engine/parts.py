@@ -4,12 +4,14 @@ import dataclasses
 
 from netd.engine.busy import Busy
 from netd.engine.conditions import Conditions
+from netd.engine.directory import Feed
 from netd.engine.events import EventLog
 from netd.engine.intent import Intent
 from netd.engine.interfaces import Clock, Kernel, Store
 from netd.engine.locks import KeyedLocks
 from netd.engine.names import NameTable
 from netd.engine.reaper import Reaper
+from netd.engine.registry import Registry
 from netd.engine.settings import Settings
 from netd.engine.times import rfc3339
 from netd.plan.facts import Facts
@@ -26,7 +28,9 @@ class Parts:
     settings: Settings
     facts: Facts
     intent: Intent
+    feed: Feed
     names: NameTable
+    registry: Registry
     events: EventLog
     conditions: Conditions
     busy: Busy

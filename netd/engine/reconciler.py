@@ -21,9 +21,11 @@ from netd.model.views import PlannedOperation, ReconcileReport
 from netd.plan.diff import diff
 from netd.plan.objects import HOST, HOST_OWNER, Key, Object, State, Veth
 from netd.plan.operations import Failure, Operation
+from netd.plan.tunnels import Vxlan
 
 SANDBOXES_PER_LOOK = 200  # bounds how long one look occupies the kernel thread
 LOOKS = 4  # the most in one pass: one repair may be what makes the next one possible
+ANNOUNCED_MAX = 1000  # repairs of one look that are events of their own; tables may have 100,000
 NAMESPACE_IS_GONE = "its network namespace is gone"
 _SOURCE = "drift-"
 
@@ -50,8 +52,14 @@ class Reconciler:
         self.passes = 0
         self.repaired = 0
 
-    async def plan(self) -> tuple[PlannedOperation, ...]:
-        """What a full pass would do now. Changes nothing."""
+    async def plan(self, endpoint_id: str | None = None) -> tuple[PlannedOperation, ...]:
+        """What a full pass would do now. Changes nothing.
+
+        With `endpoint_id` what it would do to that endpoint's objects, for which no other
+        namespace is looked into. Raises `NotFound` where there is none.
+        """
+        if endpoint_id is not None:
+            return await self._plan_of(endpoint_id)
         planned: list[PlannedOperation] = []
         async with self._one_at_a_time:
             for chunk in _chunks(list(self._parts.intent.records.values())):
@@ -60,6 +68,11 @@ class Reconciler:
                 planned += [op for op in map(_planned, found.operations) if op not in known]
             self.drift = len(planned)
         return tuple(planned)
+
+    async def _plan_of(self, endpoint_id: str) -> tuple[PlannedOperation, ...]:
+        async with self._one_at_a_time:
+            found = await self._look([self._parts.intent.record(endpoint_id)])
+        return tuple(_planned(op) for op in found.operations if op.object.owner == endpoint_id)
 
     async def full_pass(self) -> ReconcileReport:
         """Look at everything and repair it."""
@@ -140,6 +153,14 @@ class Reconciler:
             and not _has_host_link(record, seen)
         ]
         dead += [endpoint_id for endpoint_id in at_home if endpoint_id not in skip]
+        dead += [
+            record.endpoint.id
+            for record in records
+            if record.handed_over
+            and record.endpoint.id not in skip
+            and not _has_host_link(record, seen)
+            and (HOST, "link", record.endpoint.host_ifname) not in seen.foreign  # lost its mark
+        ]
         # What intent wants now, not when the look began: deletions came in meanwhile.
         wanted = self._wanted(sandboxes, without=seen.missing, but_not_of=set(dead))
         blocked = [wanted[key] for key in seen.foreign if key in wanted]
@@ -185,13 +206,21 @@ class Reconciler:
 
     def _announce(self, done: list[Operation]) -> None:
         self.repaired += len(done)
-        for op in done:
+        for op in done[:ANNOUNCED_MAX]:
             self._parts.events.emit(
                 "drift.repaired",
                 about=op.object.owner,
                 name=self._name_of(op.object.owner),
                 detail=f"{op.text()} ({op.reason})",
                 **({"ns": op.object.ns} if op.object.ns else {}),
+            )
+
+        if len(done) > ANNOUNCED_MAX:
+            self._parts.events.emit(
+                "drift.repaired",
+                about=HOST_OWNER,
+                name="",
+                detail=f"and {len(done) - ANNOUNCED_MAX} more in the same pass",
             )
 
     def _judge(
@@ -258,7 +287,7 @@ def _unattainable(blocked: Iterable[Object], wanted: State, state: State) -> set
 def _rests_on(obj: Object) -> set[Key]:
     """The object itself and what it is put on."""
     keys = {obj.key, obj.link_key or obj.key}
-    if isinstance(obj, Veth) and obj.master:
+    if isinstance(obj, Veth | Vxlan) and obj.master:
         keys.add((HOST, "link", obj.master))
     return keys
 

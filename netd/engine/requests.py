@@ -1,5 +1,6 @@
 """Checks of an attach request that need nothing but the request and its network."""
 
+from netd.engine.services.labels import SERVICE, specs_of
 from netd.model.endpoint import AttachRequest
 from netd.model.errors import Invalid
 from netd.model.names import (
@@ -15,15 +16,23 @@ ALIASES_MAX = 32
 PORTS_MAX = 4096
 
 
-def check_attach(request: AttachRequest, network: Network) -> None:
-    """Raise `Invalid` for the first thing in the request that cannot be right."""
+def check_attach(request: AttachRequest, network: Network, *, handover: bool = False) -> None:
+    """Raise `Invalid` for the first thing in the request that cannot be right.
+
+    With `handover` it is a runtime that moves the container's end into its namespace.
+    """
     check_container_id(request.container_id)
     check_ifname(request.ifname)
     if request.name:
         check_endpoint_name(request.name, "name")
     check_aliases(request.aliases)
     check_labels(request.labels)
-    _check_namespace(request, network)
+    if specs_of(request.labels, "") and network.driver == "none":
+        raise Invalid("without an address there is nothing to register", field=f"labels.{SERVICE}")
+    if handover:
+        _check_handover(request, network)
+    else:
+        _check_namespace(request, network)
     for index, text in enumerate(request.addresses):
         parse_address(text, f"addresses[{index}]")
     if request.mac is not None:
@@ -32,7 +41,7 @@ def check_attach(request: AttachRequest, network: Network) -> None:
         _refuse(request, network.driver, "addresses", "mac")
     if network.driver == "ipvlan":
         _refuse(request, network.driver, "mac")
-    if network.driver not in ("bridge", "host") and request.ports:
+    if network.driver not in ("bridge", "host", "overlay") and request.ports:
         raise Invalid(f"a {network.driver} network publishes no ports", field="ports")
     if network.internal and request.ports:
         raise Invalid(
@@ -46,7 +55,7 @@ def check_attach(request: AttachRequest, network: Network) -> None:
         )
     check_ports_count(sum(mapping.count for mapping in request.ports))
     limits = request.bandwidth
-    if network.driver != "bridge" and (limits.ingress_bps or limits.egress_bps):
+    if network.driver not in ("bridge", "overlay") and (limits.ingress_bps or limits.egress_bps):
         raise Invalid(f"a {network.driver} network has no bandwidth limits", field="bandwidth")
 
 
@@ -86,6 +95,17 @@ def _check_namespace(request: AttachRequest, network: Network) -> None:
         raise Invalid("give netns or pid, not both", field="pid")
     if request.netns is None and request.pid is None and network.driver != "host":
         raise Invalid("give the container's network namespace as netns or pid", field="netns")
+
+
+def _check_handover(request: AttachRequest, network: Network) -> None:
+    if network.driver not in ("bridge", "overlay"):
+        raise Invalid(
+            f"network {network.name!r} is a {network.driver} network; only of bridge and overlay "
+            "networks can a runtime set up the container's end",
+            field="network",
+        )
+    if request.netns is not None or request.pid is not None:
+        raise Invalid("what is handed over has no namespace yet", field="netns")
 
 
 def _refuse(request: AttachRequest, driver: str, *names: str) -> None:

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 import msgspec
 
+from netd.model.directory import RegistrySettings
 from netd.plan.addresses import Pool
+from netd.plan.overlay import VXLAN_PORT
+from netd.plan.virtual_rules import VirtualPools
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,7 +25,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ipv6_pools: tuple[Pool, ...] = ()
     forward_guard: bool = True
     manage_forwarding: bool = True
+    vxlan_port: int = VXLAN_PORT
+    virtual_pools: VirtualPools = VirtualPools("10.191.0.0/16", "fd6e:6574:6400::/112")
+    registry: RegistrySettings = RegistrySettings()
+    registry_wanted: bool = False  # containers are told to ask it for names
+    script_checks: bool = False
     interval_s: float = 30.0
+    kv_holder: str = ""
     debounce_s: float = 0.05
 
 

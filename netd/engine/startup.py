@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from netd.engine.allocation import leases_of
+from netd.engine.blocks import Blocks
 from netd.engine.interfaces import Change, Snapshot
 from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
@@ -24,7 +25,9 @@ def same_boot(snapshot: Snapshot, facts: Facts) -> bool:
     return snapshot.facts.get(BOOT_ID, facts.boot_id) == facts.boot_id
 
 
-async def restore(parts: Parts, snapshot: Snapshot, publishing: Publishing) -> tuple[str, ...]:
+async def restore(
+    parts: Parts, snapshot: Snapshot, publishing: Publishing, blocks: Blocks
+) -> tuple[str, ...]:
     """Fill intent; return the ids of endpoints that ended: by a reboot, or half-way.
 
     Network namespaces do not survive a reboot, so neither do endpoints. What the daemon was
@@ -34,6 +37,7 @@ async def restore(parts: Parts, snapshot: Snapshot, publishing: Publishing) -> t
     intent = parts.intent
     for network in snapshot.networks:
         intent.add_network(network)
+    blocks.restore(snapshot)
     intent.restore_leases(snapshot.leases)
     if not same_boot(snapshot, parts.facts):
         await _sweep(parts, snapshot.endpoints, "the host has rebooted")

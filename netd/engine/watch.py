@@ -8,13 +8,15 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+from netd.engine.departures import Departures
 from netd.engine.host import Host
 from netd.engine.interfaces import Trigger
 from netd.engine.parts import Parts
 from netd.engine.reconciler import Reconciler
 from netd.model.errors import NetdError
 from netd.model.names import is_endpoint_link
-from netd.plan.objects import HOST, HOST_OWNER, Bridge, Link, Macvlan, Object, Veth
+from netd.plan.objects import HOST, HOST_OWNER, Bridge, Key, Link, Macvlan, Object, Veth
+from netd.plan.tunnels import FdbEntry, Neighbour, Vxlan
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +28,14 @@ HERE = -2  # stands for the host where namespace ids are keys; the kernel's begi
 class Watch:
     """Collects triggers and runs passes."""
 
-    def __init__(self, parts: Parts, host: Host, reconciler: Reconciler) -> None:
+    def __init__(
+        self, parts: Parts, host: Host, reconciler: Reconciler, departures: Departures
+    ) -> None:
         self._parts = parts
         self._host = host
         self._reconciler = reconciler
-        self._latest: dict[tuple[str, int, str], Trigger] = {}
+        self._departures = departures
+        self._latest: dict[tuple[str, int, str, Key], Trigger] = {}
         self._news = asyncio.Event()
         self._rolling_at = 0
         self._stop: Callable[[], None] | None = None
@@ -50,8 +55,9 @@ class Watch:
 
     def notify(self, trigger: Trigger) -> None:
         """Take note of an event; called on the event loop."""
+        self._departures.notice(trigger)
         namespace = HERE if trigger.host else trigger.nsid
-        self._latest[(trigger.kind, namespace, trigger.name)] = trigger
+        self._latest[(trigger.kind, namespace, trigger.name, trigger.key)] = trigger
         self._news.set()
 
     async def run(self) -> None:
@@ -140,8 +146,22 @@ class Watch:
             case "shaping" if trigger.verb == "delete":
                 keys = ((HOST, kind, trigger.name) for kind in ("shaper", "redirect"))
                 return {desired.state[key].owner for key in keys if key in desired.state}
+            case "fdb" | "neighbour":
+                return self._owners_of_entry(trigger)
             case "sysctl" | "ruleset":
                 return {HOST_OWNER} if desired.of(HOST_OWNER) else set()
+            case _:
+                return set()
+
+    def _owners_of_entry(self, trigger: Trigger) -> set[str]:
+        desired = self._parts.intent.desired.state
+        match desired.get(trigger.key):
+            case FdbEntry(destination=wanted) | Neighbour(mac=wanted) as entry:
+                right = trigger.verb == "new" and trigger.value == wanted
+                return set() if right else {entry.owner}
+            case _ if trigger.verb == "new":
+                link = desired.get((HOST, "link", trigger.key[2]))
+                return set() if link is None else {link.owner}
             case _:
                 return set()
 
@@ -184,6 +204,9 @@ def _is_wrong(obj: Object, trigger: Trigger) -> bool:
             return True
         case Veth(master=master):
             return trigger.master != master
+        case Vxlan(master=master, mac=mac):
+            right = (master, mac, obj.flood, obj.quiet)
+            return (trigger.master, trigger.mac, trigger.flood, trigger.quiet) != right
         case Bridge(mac=mac) | Macvlan(mac=mac):
             return mac is not None and trigger.mac != mac
         case _:

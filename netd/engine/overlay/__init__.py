@@ -1,0 +1,1 @@
+"""Networks that span hosts: which there are, what of them this host has, who is on the others."""

@@ -1,0 +1,1 @@
+"""Virtual addresses of services: which there are, and what of them is in this host's kernel."""

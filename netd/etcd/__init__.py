@@ -1,0 +1,1 @@
+"""Keys, sessions and locks in a cluster of etcd v3, by its JSON gateway."""
