@@ -1,0 +1,146 @@
+"""Calls of the daemon's API, for an event loop: the registry's way to change something."""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+from urllib.parse import quote
+
+import msgspec
+
+TIMEOUT_S: Final = 5.0
+CONNECTIONS_MAX: Final = 4
+_PROBLEM_MAX: Final = 64 * 1024
+_PLAIN: Final = "-._~"
+
+
+class Unreachable(Exception):
+    """Nobody answers at the socket, or not in time."""
+
+
+class Refused(Exception):
+    """The daemon has answered, and will not do it. `status` is HTTP's."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(f"{status}: {detail}")
+        self.status = status
+        self.detail = detail
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the same call may succeed later."""
+        return self.status >= 500 or self.status in {408, 429}
+
+
+class _Problem(msgspec.Struct):
+    detail: str = ""
+
+
+class Api:
+    """The API at `socket_path`, by at most `CONNECTIONS_MAX` connections, which are kept open."""
+
+    def __init__(self, socket_path: str, timeout_s: float = TIMEOUT_S) -> None:
+        self.socket_path = socket_path
+        self._timeout_s = timeout_s
+        self._room = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._idle: list[_Connection] = []
+
+    async def put(self, path: str, value: msgspec.Struct) -> None:
+        """Send `value` to `path`, which `path_of` makes. Raises `Unreachable` and `Refused`."""
+        body = msgspec.json.encode(value)
+        head = (
+            f"PUT {path} HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        await self._demand(head.encode("ascii") + body)
+
+    async def delete(self, path: str) -> None:
+        """Have what is at `path` gone. Raises `Unreachable` and `Refused`."""
+        await self._demand(f"DELETE {path} HTTP/1.1\r\nHost: netd\r\n\r\n".encode("ascii"))
+
+    async def _demand(self, request: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_s), self._room:
+                status, problem = await self._call(request)
+        except TimeoutError:
+            raise Unreachable(f"no answer within {self._timeout_s:g} s") from None
+        except OSError as error:
+            raise Unreachable(error.strerror or str(error) or type(error).__name__) from None
+        except (EOFError, ValueError) as error:
+            raise Unreachable(str(error) or type(error).__name__) from None
+        if not 200 <= status < 300:
+            raise Refused(status, _detail(problem))
+
+    async def close(self) -> None:
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+
+    async def _call(self, request: bytes) -> tuple[int, bytes]:
+        """Status and body of the answer. A kept connection may be one to a daemon that has ended:
+        then the call is made again on a new one, as it may be made twice.
+        """
+        while self._idle:
+            with suppress(OSError, EOFError):
+                return await self._exchange(self._idle.pop(), request)
+        return await self._exchange(_Connection(self.socket_path), request)
+
+    async def _exchange(self, connection: "_Connection", request: bytes) -> tuple[int, bytes]:
+        try:
+            answer = await connection.exchange(request)
+        except BaseException:  # what is in the way of this answer would be in the way of the next
+            connection.close()
+            raise
+        if connection.open:
+            self._idle.append(connection)
+        return answer
+
+
+class _Connection:
+    """HTTP/1.1 (RFC 9112), as much of it as the daemon uses for short answers."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    @property
+    def open(self) -> bool:
+        return self._streams is not None
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams[1].close()
+            self._streams = None
+
+    async def exchange(self, request: bytes) -> tuple[int, bytes]:
+        """Raises OSError, EOFError, and ValueError for what is no such answer."""
+        if self._streams is None:
+            self._streams = await asyncio.open_unix_connection(self._path)
+        reader, writer = self._streams
+        writer.write(request)
+        await writer.drain()
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+        except asyncio.LimitOverrunError:
+            raise ValueError("an answer with a head too long") from None
+        first, *lines = head.split("\r\n")
+        fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        version, _, rest = first.partition(" ")
+        length = int(fields.get("content-length", "0"))
+        if version != "http/1.1" or not 0 <= length <= _PROBLEM_MAX:
+            raise ValueError(f"{first[:60]!r} with {length} bytes is no answer of netd")
+        body = await reader.readexactly(length)
+        if fields.get("connection") == "close":
+            self.close()
+        return int(rest[:3]), body
+
+
+def path_of(*segments: str) -> str:
+    """The path of these segments, whatever characters are in them."""
+    return "".join(f"/{quote(segment, safe=_PLAIN)}" for segment in segments)
+
+
+def _detail(problem: bytes) -> str:
+    try:
+        return msgspec.json.decode(problem, type=_Problem).detail
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return problem[:200].decode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""Eureka's REST API on the catalogue of services."""
