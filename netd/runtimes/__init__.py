@@ -1,0 +1,1 @@
+"""What container runtimes speak: each of their protocols ends in a package of its own."""

@@ -1,0 +1,194 @@
+"""The plugin's commands: https://www.cni.dev/docs/spec/#cni-operations
+
+What each needs beyond an ADD is imported when it is called for; and `posix` is what `os` is made
+of, which takes long to import.
+"""
+
+from __future__ import annotations
+
+import posix
+
+from netd.runtimes.cni import call as calls
+from netd.runtimes.cni.failure import (
+    CONFIG,
+    ENVIRONMENT,
+    INPUT,
+    INTERNAL,
+    NOT_READY,
+    TRY_LATER,
+    Failure,
+    told,
+)
+from netd.runtimes.cni.wishes import attach_body, check_keys, network_body
+from netd.runtimes.shim import jsontext, stdin
+from netd.runtimes.shim.daemon import Daemon, Refused, Silent, Unreachable, quoted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from netd.runtimes.cni.call import Call
+    from netd.runtimes.shim.tombstones import Tombstone
+
+ABOUT = "netd-cni: containers on netd's networks, for runtimes that speak CNI\n"
+ADD_TIMEOUT_S = 25  # longer than the daemon takes for any call
+DEL_TIMEOUT_S = 10
+STATUS_TIMEOUT_S = 5
+
+
+def main() -> int:
+    """Do what environment and standard input say; the exit code."""
+    environment = {_text(key): _text(value) for key, value in posix.environ.items()}
+    if "CNI_COMMAND" not in environment:
+        posix.write(2, f"{ABOUT}versions {', '.join(calls.VERSIONS)}\n".encode())
+        return 0
+    code, text = answer(environment, _input)
+    try:
+        posix.write(1, text.encode())
+    except OSError:
+        return 1  # nobody listens; what was made is deleted by the runtime's DEL
+    return code
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="surrogateescape")
+
+
+def answer(environment: Mapping[str, str], source: Any) -> tuple[int, str]:
+    """Exit code and output of one call. `source()` gives the standard input."""
+    version = calls.VERSIONS[-1]
+    try:
+        if environment["CNI_COMMAND"] not in calls.COMMANDS:
+            command = environment["CNI_COMMAND"]
+            raise Failure(ENVIRONMENT, f"CNI_COMMAND {command!r}: {', '.join(calls.COMMANDS)}")
+        call = calls.read(environment, source())
+        version = call.version if call.version in calls.VERSIONS else version
+        result = _do(call)
+    except Failure as failure:
+        return 1, _shown(failure, version)
+    except Refused as refused:
+        return 1, _shown(told(refused), version)
+    except Unreachable as error:
+        return 1, _shown(Failure(TRY_LATER, str(error), "is netd running?"), version)
+    except Exception as error:  # noqa: BLE001 - a runtime reads JSON, not a traceback
+        return 1, _shown(Failure(INTERNAL, f"{type(error).__name__}: {error}"), version)
+    return 0, "" if result is None else jsontext.dumps(result) + "\n"
+
+
+def _shown(failure: Failure, version: str) -> str:
+    return jsontext.dumps(failure.shown(version)) + "\n"
+
+
+def _do(call: Call) -> dict[str, Any] | None:
+    if call.command == "VERSION":
+        version = call.version or calls.VERSIONS[-1]
+        return {"cniVersion": version, "supportedVersions": list(calls.VERSIONS)}
+    call.check()
+    if call.command == "ADD":
+        return _add(call)
+    if call.command == "DEL":
+        _del(call)
+    elif call.command == "CHECK":
+        from netd.runtimes.cni.checking import check
+
+        check(call, Daemon(call.socket, DEL_TIMEOUT_S))
+    elif call.command == "GC":
+        from netd.runtimes.cni.collecting import collect
+
+        collect(call, Daemon(call.socket, DEL_TIMEOUT_S))
+    else:
+        _status(call)
+    return None
+
+
+def _add(call: Call) -> dict[str, Any]:
+    """Asking for the same again gives the same, so a runtime that got no answer may ask again."""
+    from netd.runtimes.cni.result import check, result_of
+
+    check_keys(call.config)
+    check(call)
+    body = attach_body(call)
+    network = network_body(call)
+    daemon = Daemon(call.socket, ADD_TIMEOUT_S)
+    _work_off(daemon)
+    if network is not None:
+        daemon.call("POST", "/v1/networks", network)
+    name = str(call.config["network"] if network is None else network["name"])
+    endpoint = daemon.call("POST", f"/v1/networks/{quoted(name)}/endpoints", body)
+    return result_of(call, endpoint)
+
+
+def _del(call: Call) -> None:
+    """Nothing that a configuration lacks keeps an attachment from being deleted."""
+    from netd.runtimes.shim.tombstones import Tombstone
+
+    tombstone = Tombstone(calls.RUNTIME, call.container, call.name, call.asked_ifname)
+    daemon = Daemon(call.socket, DEL_TIMEOUT_S)
+    try:
+        _delete(daemon, tombstone)
+    except (Unreachable, Refused) as error:
+        if isinstance(error, Refused) and error.status < 500:
+            raise
+        try:
+            file = tombstone.write(daemon.tombstones)
+        except OSError as refusal:
+            raise Failure(
+                TRY_LATER, f"{error}; and it cannot be noted for later: {refusal.strerror}"
+            ) from None
+        if isinstance(error, Unreachable) and not isinstance(error, Silent):
+            _delete_after_all(daemon, tombstone, file)
+
+
+def _delete_after_all(daemon: Daemon, tombstone: Tombstone, file: str) -> None:
+    """The daemon may have looked for tombstones before this one was there, and listen by now."""
+    from netd.runtimes.shim.tombstones import remove
+
+    try:
+        _delete(daemon, tombstone)
+    except (Unreachable, Refused):
+        return
+    remove(file)
+
+
+def _delete(daemon: Daemon, tombstone: Tombstone) -> None:
+    for endpoint in daemon.endpoints(tombstone.container):
+        if tombstone.names(endpoint["labels"]):
+            daemon.detach(endpoint["id"])
+    _work_off(daemon)
+
+
+def _status(call: Call) -> None:
+    """Whether an ADD would find what it needs."""
+    check_keys(call.config)
+    network = network_body(call)
+    daemon = Daemon(call.socket, STATUS_TIMEOUT_S)
+    try:
+        _work_off(daemon)
+        if network is None:
+            daemon.call("GET", f"/v1/networks/{quoted(str(call.config['network']))}")
+        else:
+            daemon.call("GET", "/readyz")
+    except (Unreachable, Refused) as error:
+        raise Failure(NOT_READY, str(error)) from None
+
+
+def _work_off(daemon: Daemon) -> None:
+    """Work tombstones off, if there are any."""
+    try:
+        waiting = posix.listdir(daemon.tombstones)
+    except OSError:
+        return
+    if waiting:
+        from netd.runtimes.shim.tombstones import work_off
+
+        work_off(daemon)
+
+
+def _input() -> bytes:
+    try:
+        return stdin.read()
+    except stdin.TooLong as error:
+        raise Failure(CONFIG, str(error)) from None
+    except stdin.Unreadable as error:
+        raise Failure(INPUT, str(error)) from None

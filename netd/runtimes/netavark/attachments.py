@@ -1,0 +1,83 @@
+"""Attachments: from what netavark tells of a container to the body of an attach, and from the
+endpoint to what it wants to know: https://github.com/containers/netavark/blob/main/plugin-API.md
+"""
+
+from __future__ import annotations
+
+from netd.runtimes.netavark.failure import Failure
+from netd.runtimes.netavark.networks import check_names, flag, options_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+PORTS_MAX = 4096  # of one container, when ranges are written out
+_EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - netd's word for all addresses is none
+_LABEL_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+def body_of(call: dict[str, Any], netns: str, labels: dict[str, str]) -> dict[str, Any]:
+    """The body of POST /v1/networks/{network}/endpoints. Raises `Failure`."""
+    wanted = call["network_options"]
+    check_names(call["network"])
+    if unknown := ", ".join(sorted(wanted.get("options") or {})):
+        raise Failure(f"a container has no options of its own on netd's networks: {unknown}")
+    body: dict[str, Any] = {
+        "container_id": call["container_id"],
+        "netns": netns,
+        "ifname": wanted["interface_name"],
+        "labels": labels,
+    }
+    name = call.get("container_name") or ""
+    if 0 < len(name) <= 63 and set(name) <= _LABEL_CHARS and "-" not in (name[0], name[-1]):
+        body["name"] = name
+    if addresses := wanted.get("static_ips"):
+        body["addresses"] = addresses
+    if mac := wanted.get("static_mac"):
+        body["mac"] = mac
+    # Podman adds the short id and the name itself, each of which is once enough.
+    aliases = dict.fromkeys(wanted.get("aliases") or ())
+    aliases.pop(name, None)
+    if aliases:
+        body["aliases"] = list(aliases)
+    if ports := _ports(call.get("port_mappings") or ()):
+        body["ports"] = ports
+    if flag(options_of(call["network"]), "no_default_route"):
+        body["default_route"] = False
+    return body
+
+
+def status_of(endpoint: dict[str, Any]) -> dict[str, Any]:
+    """The status block: what the container has got."""
+    subnets = []
+    for address in endpoint["addresses"]:
+        subnet = {"ipnet": address}
+        for gateway in endpoint["gateways"]:
+            if (":" in gateway) == (":" in address):
+                subnet["gateway"] = gateway
+        subnets.append(subnet)
+    interface = {"mac_address": endpoint["mac"], "subnets": subnets}
+    return {
+        "dns_search_domains": endpoint["dns"]["search"],
+        "dns_server_ips": endpoint["dns"]["nameservers"],
+        "interfaces": {endpoint["ifname"]: interface},
+    }
+
+
+def _ports(mappings: Any) -> list[dict[str, Any]]:
+    """One entry for each port and protocol."""
+    ports: list[dict[str, Any]] = []
+    for mapping in mappings:
+        for protocol in str(mapping.get("protocol") or "tcp").split(","):
+            for offset in range(max(1, int(mapping.get("range") or 1))):
+                if len(ports) == PORTS_MAX:
+                    raise Failure(f"more than {PORTS_MAX} ports of one container")
+                port = {
+                    "host_port": mapping["host_port"] + offset,
+                    "container_port": mapping["container_port"] + offset,
+                    "protocol": protocol.strip(),
+                }
+                if (address := mapping.get("host_ip") or "") not in _EVERYWHERE:
+                    port["host_ip"] = address
+                ports.append(port)
+    return ports

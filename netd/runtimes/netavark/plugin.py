@@ -1,0 +1,180 @@
+"""The plugin's commands: `create`, `setup NETNS`, `teardown NETNS` and `info`."""
+
+from __future__ import annotations
+
+import os
+
+from netd.runtimes.netavark import networks
+from netd.runtimes.netavark.attachments import body_of, status_of
+from netd.runtimes.netavark.failure import Failure
+from netd.runtimes.shim import jsontext, stdin
+from netd.runtimes.shim.daemon import (
+    DEFAULT_SOCKET,
+    IFNAME_LABEL,
+    NETWORK_LABEL,
+    RUNTIME_LABEL,
+    Daemon,
+    Refused,
+    Unreachable,
+    quoted,
+)
+from netd.runtimes.shim.tombstones import Tombstone, work_off
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+API_VERSION = "1.0.0"
+RUNTIME = "netavark"  # on the labels of what it has attached
+SETUP_TIMEOUT_S = 25  # longer than the daemon takes for any call
+TEARDOWN_TIMEOUT_S = 10
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the arguments and standard input say; the exit code."""
+    code, text = answer(arguments, stdin.read, os.environ.get("NETD_SOCKET") or DEFAULT_SOCKET)
+    try:
+        os.write(1, text.encode())
+    except OSError:
+        return 1  # nobody listens
+    return code
+
+
+def answer(arguments: list[str], source: Callable[[], bytes], socket: str) -> tuple[int, str]:
+    """Exit code and output of one call to the daemon at `socket`."""
+    try:
+        result = _do(arguments, source, socket)
+    except (Failure, Unreachable, Refused, stdin.Unreadable) as failure:
+        return 1, _error(str(failure))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return 1, _error(f"the input cannot be read: {type(error).__name__}: {error}")
+    return 0, "" if result is None else jsontext.dumps(result) + "\n"
+
+
+def _error(text: str) -> str:
+    """With this key alone: Podman reads no other."""
+    return jsontext.dumps({"error": text}) + "\n"
+
+
+def _do(arguments: list[str], source: Callable[[], bytes], socket: str) -> dict[str, Any] | None:
+    match arguments:
+        case [] | ["info"]:
+            from netd import __version__
+
+            return {"version": __version__, "api_version": API_VERSION}
+        case ["create"]:
+            return _create(jsontext.loads(source()), Daemon(socket, SETUP_TIMEOUT_S))
+        case ["setup", netns]:
+            return _setup(jsontext.loads(source()), netns, Daemon(socket, SETUP_TIMEOUT_S))
+        case ["teardown", _]:
+            _teardown(jsontext.loads(source()), Daemon(socket, TEARDOWN_TIMEOUT_S))
+            return None
+    raise Failure(f"arguments {arguments}: create, setup NETNS, teardown NETNS or info")
+
+
+def _create(network: dict[str, Any], daemon: Daemon) -> dict[str, Any]:
+    """A network of this host is made with its first container. Now it is made and deleted: to
+    know its subnets, and that it can be made at all.
+    """
+    networks.check(network)
+    path = f"/v1/networks/{quoted(networks.name_of(network))}"
+    if networks.joined(network):
+        daemon.call("GET", path)
+        return networks.created(network, None)
+    body = networks.body_of(network)
+    found = _find(daemon, path)
+    if found is not None and not _delete_left_over(daemon, path, found):
+        raise Failure(
+            f"netd has a network {body['name']!r} already; "
+            f"-o network={body['name']} has containers join it"
+        )
+    made = daemon.call("POST", "/v1/networks", body)
+    daemon.call("DELETE", path)
+    return networks.created(network, made)
+
+
+def _setup(call: dict[str, Any], netns: str, daemon: Daemon) -> dict[str, Any]:
+    """Asking for the same again gives the same. What was deleted while the daemon was away goes
+    first: it may be this very container, whose new endpoint would go in its place.
+    """
+    network = call["network"]
+    labels = {
+        RUNTIME_LABEL: RUNTIME,
+        NETWORK_LABEL: network["name"],
+        IFNAME_LABEL: call["network_options"]["interface_name"],
+    }
+    body = body_of(call, netns, labels)
+    work_off(daemon)
+    if not networks.joined(network):
+        daemon.call("POST", "/v1/networks", networks.body_of(network))
+    path = f"/v1/networks/{quoted(networks.name_of(network))}/endpoints"
+    try:
+        return status_of(daemon.call("POST", path, body))
+    except Refused:
+        if not networks.joined(network):
+            _leave_nothing(daemon, network)
+        raise
+
+
+def _teardown(call: dict[str, Any], daemon: Daemon) -> None:
+    """It must not fail for what is gone, nor because the daemon is away: it is told later."""
+    network = call["network"]
+    tombstone = Tombstone(
+        RUNTIME,
+        call["container_id"],
+        network["name"],
+        call["network_options"]["interface_name"],
+    )
+    try:
+        for endpoint in daemon.endpoints(tombstone.container):
+            if tombstone.names(endpoint["labels"]):
+                daemon.detach(endpoint["id"])
+        if not networks.joined(network):
+            _delete_if_idle(daemon, network)
+    except Unreachable:
+        tombstone.write(daemon.tombstones)
+
+
+def _leave_nothing(daemon: Daemon, network: dict[str, Any]) -> None:
+    """Podman calls for no teardown of what could not be set up."""
+    try:
+        _delete_if_idle(daemon, network)
+    except (Refused, Unreachable):
+        return  # Podman is told why the container has no network, which matters more
+
+
+def _delete_left_over(daemon: Daemon, path: str, found: dict[str, Any]) -> bool:
+    """Delete a network of Podman's that nobody is on, as a teardown without the daemon or a boot
+    leaves it; False for one that is in use, or somebody else's.
+    """
+    if networks.LABEL not in found["labels"]:
+        return False
+    try:
+        daemon.call("DELETE", path)
+    except Refused as refusal:
+        if refusal.problem != "conflict":
+            raise
+        return False
+    return True
+
+
+def _delete_if_idle(daemon: Daemon, network: dict[str, Any]) -> None:
+    path = f"/v1/networks/{quoted(networks.name_of(network))}"
+    try:
+        found = daemon.call("GET", path)
+        if found["labels"].get(networks.LABEL) == str(network["id"]):
+            daemon.call("DELETE", path)
+    except Refused as refusal:
+        if refusal.problem not in ("not-found", "conflict"):  # gone, or others are on it
+            raise
+
+
+def _find(daemon: Daemon, path: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = daemon.call("GET", path)
+    except Refused as refusal:
+        if refusal.problem == "not-found":
+            return None
+        raise
+    return found

@@ -1,0 +1,116 @@
+"""Attachments that a runtime deleted while no daemon was there to hear it.
+
+Each is a file beside the daemon's socket. The daemon works them off before it listens, and so does
+the next call of a plugin that reaches one. A boot ends endpoints anyway, so /run is the place.
+"""
+
+from __future__ import annotations
+
+import os
+
+from netd.runtimes.shim import jsontext
+from netd.runtimes.shim.daemon import IFNAME_LABEL, NETWORK_LABEL, RUNTIME_LABEL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from netd.runtimes.shim.daemon import Daemon
+
+_BYTES_MAX = 64 * 1024
+
+
+class Tombstone:
+    """An attachment that is to be gone: `runtime` is the kind, `cni` or `netavark`, as both may
+    have a network of that name; `network` is its name in the runtime's configuration.
+    """
+
+    def __init__(self, runtime: str, container: str, network: str, ifname: str) -> None:
+        self.runtime = runtime
+        self.container = container
+        self.network = network
+        self.ifname = ifname
+
+    def names(self, labels: Mapping[str, str]) -> bool:
+        """Whether an endpoint of the container is this attachment, by its labels.
+
+        One that was attached before there was a label for the runtime is of either.
+        """
+        return (
+            labels.get(RUNTIME_LABEL, self.runtime) == self.runtime
+            and labels.get(NETWORK_LABEL) == self.network
+            and labels.get(IFNAME_LABEL) == self.ifname
+        )
+
+    def write(self, folder: str) -> str:
+        """Leave it in `folder`: the file. Raises OSError."""
+        os.makedirs(folder, mode=0o700, exist_ok=True)  # noqa: PTH103 - pathlib takes too long
+        text = jsontext.dumps(
+            {
+                "runtime": self.runtime,
+                "container": self.container,
+                "network": self.network,
+                "ifname": self.ifname,
+            }
+        )
+        name = f"{folder}/{os.getpid()}-{os.urandom(8).hex()}"
+        descriptor = os.open(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+        os.rename(f"{name}.new", f"{name}.json")  # noqa: PTH104
+        return f"{name}.json"
+
+
+def found(folder: str) -> Iterator[tuple[str, Tombstone]]:
+    """All that are there, with their files. What is no tombstone is taken away."""
+    try:
+        names = os.listdir(folder)  # noqa: PTH208
+    except OSError:
+        return
+    for name in names:
+        file = f"{folder}/{name}"
+        if name.endswith(".json"):
+            tombstone = _read(file)
+            if tombstone is None:
+                remove(file)
+            else:
+                yield file, tombstone
+
+
+def remove(file: str) -> None:
+    try:
+        os.unlink(file)  # noqa: PTH108
+    except FileNotFoundError:
+        return
+
+
+def work_off(daemon: Daemon) -> None:
+    """Detach what tombstones name. Raises `Unreachable` or `Refused`, with those left that are."""
+    for file, tombstone in found(daemon.tombstones):
+        for endpoint in daemon.endpoints(tombstone.container):
+            # Somebody else may have worked it off since, and the runtime attached it anew.
+            if tombstone.names(endpoint["labels"]) and os.path.exists(file):  # noqa: PTH110
+                daemon.detach(endpoint["id"])
+        remove(file)
+
+
+def _read(file: str) -> Tombstone | None:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            table: Any = jsontext.loads(os.read(descriptor, _BYTES_MAX))
+        finally:
+            os.close(descriptor)
+        # One without a runtime is older than this word, and CNI's most likely.
+        words = [
+            table.get("runtime", "cni"),
+            table["container"],
+            table["network"],
+            table["ifname"],
+        ]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return Tombstone(*words) if all(isinstance(word, str) for word in words) else None
