@@ -6,6 +6,7 @@ import logging
 import pwd
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -22,7 +23,8 @@ class Access(enum.IntEnum):
 
     NOTHING = 0
     READ = 1
-    WRITE = 2
+    REGISTRY = 2  # read, and write what the registry is there for
+    WRITE = 3
 
 
 class Peer(msgspec.Struct, frozen=True):
@@ -52,11 +54,16 @@ def peer_of(sock: socket.socket) -> Peer:
 
 
 class Authority(msgspec.Struct, frozen=True, kw_only=True):
-    """Who may do what. None stands for a group or user that this host does not have."""
+    """Who may do what. None stands for a group or user that this host does not have.
+
+    `registry_pid` tells the only process of the registry's user that is the registry, where
+    that user is not its own; None: all of them are.
+    """
 
     admin_gid: int | None = None
     view_gid: int | None = None
     registry_uid: int | None = None
+    registry_pid: Callable[[], int] | None = None
 
     @classmethod
     def from_names(cls, admin_group: str, view_group: str, registry_user: str) -> "Authority":
@@ -69,9 +76,16 @@ class Authority(msgspec.Struct, frozen=True, kw_only=True):
         groups = peer.groups | {peer.gid}
         if peer.uid == 0 or self.admin_gid in groups:
             return Access.WRITE
-        if self.view_gid in groups or peer.uid == self.registry_uid:
+        if self._is_registry(peer):
+            return Access.REGISTRY
+        if self.view_gid in groups:
             return Access.READ
         return Access.NOTHING
+
+    def _is_registry(self, peer: Peer) -> bool:
+        if peer.uid != self.registry_uid:
+            return False
+        return self.registry_pid is None or peer.pid == self.registry_pid()
 
 
 def _gid(group: str) -> int | None:

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from netd.api.metrics import Metrics
-from netd.api.use_cases import UseCases
+from netd.api.use_cases import Following, UseCases
 
 Q = TypeVar("Q", covariant=True)
 B = TypeVar("B", covariant=True)
@@ -66,4 +66,11 @@ class Stream:
     values: AsyncIterator[object]
 
 
-Answer = Reply | Page | Stream
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A stream whose lines are with the reader's socket before whoever causes them goes on."""
+
+    source: Following
+
+
+Answer = Reply | Page | Stream | Push

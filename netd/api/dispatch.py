@@ -15,7 +15,7 @@ from aiohttp import web
 
 from netd.api import problems
 from netd.api.auth import Access
-from netd.api.call import NOTHING, Answer, Backend, Call, Nothing, Page, Stream
+from netd.api.call import NOTHING, Answer, Backend, Call, Nothing, Page, Push, Reply, Stream
 from netd.api.connection import Connection
 from netd.api.inputs import Input
 from netd.api.limits import Limits
@@ -69,6 +69,9 @@ class Dispatcher:
             if isinstance(answer, Stream):
                 streamed = True
                 response = await self.streams.send(request, answer.values, headers)
+            elif isinstance(answer, Push):
+                streamed = True
+                response = await self.streams.push(request, answer.source, headers)
             else:
                 response = _response(answer, headers)
         except NetdError as error:
@@ -98,7 +101,7 @@ class Dispatcher:
         if route is None:
             raise MethodNotAllowed(request.method, methods)
         if connection.access < route.access:
-            raise _forbidden(request, "change anything")
+            raise _forbidden(request, "change this")
         return route, path
 
     async def _answer(
@@ -109,7 +112,7 @@ class Dispatcher:
         query = NOTHING if no_query else self._inputs[route.query].from_query(asked)
         body = await self._body(request, route)
         work = route.handler(Call(self._backend, path, query, body))
-        if route.access is Access.WRITE:
+        if route.access > Access.READ:
             return await self.mutations.run(f"{route.method} {route.path}", work)
         try:
             async with asyncio.timeout(self._limits.deadline_s):
@@ -145,7 +148,7 @@ def _forbidden(request: web.BaseRequest, what: str) -> Forbidden:
     uid = getattr(getattr(request.protocol, "peer", None), "uid", "?")
     return Forbidden(
         f"user id {uid} may not {what}: root and members of netd's group may do everything, "
-        "members of its view group may read"
+        "members of its view group may read, the registry's user may also change services"
     )
 
 
@@ -153,7 +156,7 @@ def _response(answer: Answer, headers: dict[str, str]) -> web.Response:
     if isinstance(answer, Page):
         headers["Content-Type"] = answer.media_type
         return web.Response(body=answer.body, headers=headers)
-    assert not isinstance(answer, Stream)
+    assert isinstance(answer, Reply)
     if answer.value is None:
         return web.Response(status=answer.status, headers=headers)
     headers["Content-Type"] = "application/json"

@@ -6,12 +6,19 @@ import msgspec
 
 from netd.api.call import Call, Nothing, Reply, Stream
 from netd.model.errors import Unavailable
+from netd.model.names import Word
 
 
 class Since(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The revision after which to begin; now when it is left out."""
 
     since: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)] | None = None
+
+
+class PlanFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The endpoint whose operations are asked for; all where it is left out."""
+
+    endpoint: Word | None = None
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -28,8 +35,8 @@ async def events(call: Call[Since, Nothing]) -> Stream:
     return Stream(call.cases.events(call.query.since))
 
 
-async def plan(call: Call[Nothing, Nothing]) -> Reply:
-    return Reply(200, await call.cases.plan())
+async def plan(call: Call[PlanFilter, Nothing]) -> Reply:
+    return Reply(200, await call.cases.plan(call.query.endpoint))
 
 
 async def reconcile(call: Call[Nothing, Nothing]) -> Reply:

@@ -73,6 +73,20 @@ def listen(path: Path, authority: Authority, mode: int) -> Listener:
     return Listener(path, sock, lock)
 
 
+def admit(sock: socket.socket, authority: Authority) -> None:
+    """Open a socket that the service manager has made to those whom `authority` knows beside its
+    group.
+    """
+    path = Path(os.fsdecode(sock.getsockname()))
+    if path.is_absolute():
+        admit_to(path, authority)
+
+
+def admit_to(path: Path, authority: Authority) -> None:
+    """The same by the socket's path."""
+    _grant(path, authority, stat.S_IMODE(path.stat().st_mode))
+
+
 def _make_folder(folder: Path) -> None:
     """The service manager makes it; whoever starts netd by hand should not have to."""
     try:

@@ -1,17 +1,20 @@
 """Prometheus metrics: of the API itself, and gauges made from the daemon's status."""
 
+import re
 from collections import Counter as Tally
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
-from netd.model.views import Member, MemberState, Status
+from netd.model.directory import Count, RegistryState
+from netd.model.views import AddressLevels, Member, MemberState, Status
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
+_METRIC_WORD: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # An attach takes about 2 ms, a deadline ends a call after 20 s.
 _BUCKETS_S: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 20.0)
 
@@ -79,6 +82,85 @@ def register_cluster(
 ) -> None:
     """Add what has labels: members by state, refused packets by the reason (few of them)."""
     registry.register(_ClusterCollector(members, refused))
+
+
+def register_addresses(
+    registry: CollectorRegistry, levels: Callable[[], Iterable[AddressLevels]]
+) -> None:
+    """Add how many addresses of overlays this host owns: two labels for each one in use."""
+    registry.register(_AddressCollector(levels))
+
+
+def register_registry(registry: CollectorRegistry, state: Callable[[], RegistryState]) -> None:
+    """Add what the process that answers names has reported last."""
+    registry.register(_RegistryCollector(state))
+
+
+class _RegistryCollector(Collector):
+    def __init__(self, state: Callable[[], RegistryState]) -> None:
+        self._state = state
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+        state = self._state()
+        levels: tuple[tuple[str, str, int], ...] = (
+            ("connected", "1 while a registry follows the directory and reports", state.connected),
+            ("sockets", "Where the registry listens", len(state.listening)),
+            ("sockets_failed", "Where it should listen and cannot", len(state.problems)),
+            ("lines_behind", "Changes it had not taken over by its last report", state.behind),
+        )
+        for name, text, level in levels:
+            yield GaugeMetricFamily(f"netd_registry_{name}", text, level)
+        yield from _counted(state.counts, taken={name for name, _, _ in levels})
+
+
+def _counted(
+    counts: Iterable[Count], taken: set[str]
+) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+    """What another process has counted, but for what would spoil the whole page: names that
+    Prometheus cannot read, or that are taken.
+    """
+    families: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for count in counts:
+        words = (count.name, *count.labels)
+        if count.name not in taken and all(_METRIC_WORD.fullmatch(word) for word in words):
+            values = families.setdefault(count.name, {})
+            values[tuple(sorted(count.labels.items()))] = count.value
+    for name, values in families.items():
+        keys = sorted({key for labels in values for key, _ in labels})
+        grows = name.endswith("_total")
+        text = name.removesuffix("_total").replace("_", " ").capitalize()
+        since = "since the registry's start" if grows else "now"
+        make = CounterMetricFamily if grows else GaugeMetricFamily
+        family = make(f"netd_registry_{name}", f"{text}, {since}", labels=keys)
+        for labels, value in values.items():
+            family.add_metric([dict(labels).get(key, "") for key in keys], value)
+        yield family
+
+
+class _AddressCollector(Collector):
+    def __init__(self, levels: Callable[[], Iterable[AddressLevels]]) -> None:
+        self._levels = levels
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return []
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        labels = ["network", "family"]
+        owned = GaugeMetricFamily(
+            "netd_overlay_addresses_owned", "Addresses that are this host's to give", labels=labels
+        )
+        free = GaugeMetricFamily(
+            "netd_overlay_addresses_free", "Those of them that nobody has", labels=labels
+        )
+        for level in self._levels():
+            values = [level.network, f"ipv{level.family}"]
+            owned.add_metric(values, level.owned)
+            free.add_metric(values, level.free)
+        yield owned
+        yield free
 
 
 class _ClusterCollector(Collector):

@@ -27,5 +27,10 @@ async def resolve(call: Call[Question, Nothing]) -> Reply:
     return Reply(200, call.cases.resolve(asked.name, asked.type, asked.source))
 
 
+async def trace(call: Call[Question, Nothing]) -> Reply:
+    asked = call.query
+    return Reply(200, call.cases.trace(asked.name, asked.type, asked.source))
+
+
 async def follow(call: Call[Watch, Nothing]) -> Stream:
     return Stream(call.cases.names(call.query.watch))

@@ -2,6 +2,7 @@
 
 from netd.api.call import Call, Nothing, Reply
 from netd.model.network import NetworkSpec
+from netd.model.views import Reclaim
 
 
 async def create(call: Call[Nothing, NetworkSpec]) -> Reply:
@@ -15,6 +16,10 @@ async def list_all(call: Call[Nothing, Nothing]) -> Reply:
 
 async def show(call: Call[Nothing, Nothing]) -> Reply:
     return Reply(200, call.cases.network(call.path["network"]))
+
+
+async def reclaim(call: Call[Nothing, Reclaim]) -> Reply:
+    return Reply(200, await call.cases.reclaim(call.path["network"], call.body.members))
 
 
 async def delete(call: Call[Nothing, Nothing]) -> Reply:

@@ -7,7 +7,6 @@ import msgspec
 
 from netd import __version__
 from netd.api import metrics, problems, streams
-from netd.api.auth import Access
 from netd.api.call import Nothing
 from netd.api.problems import BodyEncoded, BodyTooLarge, BodyTooSlow, Internal, Problem
 from netd.api.routing import AnyRoute
@@ -38,8 +37,13 @@ def document(routes: tuple[AnyRoute, ...]) -> Json:
     schemas, components = msgspec.json.schema_components(
         [*answers, *bodies, Problem], ref_template=_REFERENCE
     )
+    sparse = {
+        schema["$ref"].rpartition("/")[2]
+        for answer, schema in zip(answers, schemas, strict=False)
+        if _omits_defaults(answer)
+    }
     for name, schema in components.items():
-        if name not in asked and name != Problem.__name__:
+        if name not in asked and name not in sparse and name != Problem.__name__:
             # Answers leave nothing out, whatever may be left out when one is made.
             schema["required"] = list(schema["properties"])
     answer_schemas = iter(schemas)
@@ -61,12 +65,17 @@ def document(routes: tuple[AnyRoute, ...]) -> Json:
     }
 
 
+def _omits_defaults(answer: Any) -> bool:
+    is_struct = isinstance(answer, type) and issubclass(answer, msgspec.Struct)
+    return is_struct and answer.__struct_config__.omit_defaults
+
+
 def _operation(route: AnyRoute, schema: Json) -> Json:
     operation: Json = {
         "operationId": f"{route.handler.__module__.rpartition('.')[2]}_{route.handler.__name__}",
         "summary": route.summary,
         "tags": [route.path.split("/")[2] if route.path.startswith("/v1/") else "probes"],
-        "x-access": "read" if route.access is Access.READ else "write",
+        "x-access": route.access.name.lower(),
         "parameters": [*_path_parameters(route), *_query_parameters(route)],
         "responses": {
             **{str(status): _success(route, text, schema) for status, text in _statuses(route)},

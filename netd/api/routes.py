@@ -2,16 +2,45 @@
 
 from typing import Any, Final
 
-from netd.api import cluster, description, endpoints, host, names, networks
+from netd.api import (
+    cluster,
+    description,
+    directory,
+    endpoints,
+    host,
+    kv_routes,
+    names,
+    networks,
+    services,
+    virtuals,
+    ways,
+)
+from netd.api.auth import Access
 from netd.api.cluster import RecordFilter
 from netd.api.endpoints import EndpointFilter
-from netd.api.host import Health, Since
+from netd.api.host import Health, PlanFilter, Since
 from netd.api.names import Question, Watch
 from netd.api.routing import AnyRoute, Route
+from netd.api.services import ServiceFilter
+from netd.api.ways import Ends
+from netd.model.directory import Entry, RegistryReport, RegistryState
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
 from netd.model.errors import Conflict, Exhausted, KernelFailure, NotFound
 from netd.model.event import Event
+from netd.model.explanation import Explanation
 from netd.model.network import Network, NetworkSpec
+from netd.model.service import (
+    CheckFault,
+    CheckReports,
+    CheckResult,
+    Maintenance,
+    Service,
+    ServiceSpec,
+    Virtual,
+    VirtualSpec,
+)
+from netd.model.topology import Topology
+from netd.model.user_event import UserEventSpec
 from netd.model.views import (
     ClusterKey,
     ClusterRecord,
@@ -22,14 +51,18 @@ from netd.model.views import (
     Member,
     NameChange,
     PlannedOperation,
+    Reclaim,
+    Reclaimed,
     ReconcileReport,
     Resolution,
     Status,
     Token,
     TokenRequest,
+    Trace,
 )
 
 ROUTES: Final[tuple[AnyRoute, ...]] = (
+    *kv_routes.ROUTES,
     Route(
         method="GET",
         path="/v1/status",
@@ -76,6 +109,16 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
     ),
     Route(
         method="POST",
+        path="/v1/networks/{network}/reclaim",
+        handler=networks.reclaim,
+        summary="Take over the addresses of hosts that will not come back",
+        body=Reclaim,
+        answer=Reclaimed,
+        statuses={200: "What this host owns now that it had not before"},
+        errors=(NotFound, Conflict),
+    ),
+    Route(
+        method="POST",
         path="/v1/networks/{network}/endpoints",
         handler=endpoints.attach,
         summary="Attach a container to a network",
@@ -107,7 +150,7 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         method="PATCH",
         path="/v1/endpoints/{id}",
         handler=endpoints.update,
-        summary="Change a live endpoint's ports, aliases, labels or bandwidth",
+        summary="Change a live endpoint's ports, aliases, labels, bandwidth or name",
         body=EndpointPatch,
         answer=Endpoint,
         statuses={200: "The endpoint as it is now"},
@@ -130,6 +173,113 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         kind="none",
         statuses={204: "Detached, or there were none"},
         errors=(KernelFailure,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/services",
+        handler=services.list_all,
+        summary="List the instances of services, all or those that match",
+        query=ServiceFilter,
+        answer=tuple[Service, ...],
+        statuses={200: "The instances, of all hosts"},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/services/{id}",
+        handler=services.show,
+        summary="Show one instance of a service",
+        answer=Service,
+        statuses={200: "The instance"},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="PUT",
+        path="/v1/services/{id}",
+        handler=services.register,
+        summary="Register an instance of a service, or change it",
+        body=ServiceSpec,
+        answer=Service,
+        statuses={201: "Registered", 200: "It was there already, and is now as asked for"},
+        errors=(NotFound, Conflict, Exhausted),
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/services/{id}",
+        handler=services.deregister,
+        summary="Deregister an instance of a service",
+        kind="none",
+        statuses={204: "Deregistered, or not there"},
+        errors=(Conflict,),
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/services/{id}/checks/{check}",
+        handler=services.report,
+        summary="Say what a check of an instance has found",
+        body=CheckResult,
+        kind="none",
+        statuses={204: "Taken"},
+        errors=(NotFound, Conflict),
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/checks",
+        handler=services.report_all,
+        summary="Say what many checks have found",
+        body=CheckReports,
+        answer=tuple[CheckFault, ...],
+        statuses={200: "All but these are taken"},
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/services/{id}/maintenance",
+        handler=services.maintain,
+        summary="Take an instance out, or let it in again",
+        body=Maintenance,
+        answer=Service,
+        statuses={200: "The instance as it is now"},
+        errors=(NotFound, Conflict),
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="GET",
+        path="/v1/virtuals",
+        handler=virtuals.list_all,
+        summary="List the services with virtual addresses",
+        answer=tuple[Virtual, ...],
+        statuses={200: "By name of the service"},
+    ),
+    Route(
+        method="GET",
+        path="/v1/virtuals/{service}",
+        handler=virtuals.show,
+        summary="Show the virtual addresses of a service",
+        answer=Virtual,
+        statuses={200: "The addresses"},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="PUT",
+        path="/v1/virtuals/{service}",
+        handler=virtuals.put,
+        summary="Give a service virtual addresses, or change their ports",
+        body=VirtualSpec,
+        answer=Virtual,
+        statuses={201: "It has them now", 200: "It had them, and they are now as asked for"},
+        errors=(Exhausted,),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/virtuals/{service}",
+        handler=virtuals.delete,
+        summary="Take the virtual addresses of a service away",
+        kind="none",
+        statuses={204: "It has none"},
     ),
     Route(
         method="GET",
@@ -223,6 +373,15 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
     ),
     Route(
         method="GET",
+        path="/v1/resolve/trace",
+        handler=names.trace,
+        summary="Look a name up as a container would, and tell each step of the answer",
+        query=Question,
+        answer=Trace,
+        statuses={200: "The whole answer and how it came about"},
+    ),
+    Route(
+        method="GET",
         path="/v1/names",
         handler=names.follow,
         summary="All names, then with watch=1 changes as they happen",
@@ -230,6 +389,44 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=NameChange,
         kind="ndjson",
         statuses={200: "One change on each line; an empty line says that the stream lives"},
+    ),
+    Route(
+        method="GET",
+        path="/v1/directory",
+        handler=directory.follow,
+        summary="What the registry has to know, then with watch=1 changes as they happen",
+        query=Watch,
+        answer=Entry,
+        kind="ndjson",
+        statuses={200: "One entry on each line; an empty line says that the stream lives"},
+    ),
+    Route(
+        method="GET",
+        path="/v1/registry",
+        handler=directory.state,
+        summary="What the registry has reported last",
+        answer=RegistryState,
+        statuses={200: "Its state, also where there is none"},
+    ),
+    Route(
+        method="PUT",
+        path="/v1/registry",
+        handler=directory.report,
+        summary="Report how the registry is",
+        body=RegistryReport,
+        kind="none",
+        statuses={204: "Taken"},
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="POST",
+        path="/v1/user-events",
+        handler=directory.fire,
+        summary="Tell all hosts of an event that a user fires",
+        body=UserEventSpec,
+        kind="none",
+        statuses={204: "Told, or already known"},
+        needs=Access.REGISTRY,
     ),
     Route(
         method="GET",
@@ -246,9 +443,10 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         path="/v1/plan",
         handler=host.plan,
         summary="Operations that would run now, with reasons",
+        query=PlanFilter,
         answer=tuple[PlannedOperation, ...],
         statuses={200: "The operations; none when the kernel is as wanted"},
-        errors=(KernelFailure,),
+        errors=(NotFound, KernelFailure),
     ),
     Route(
         method="POST",
@@ -267,6 +465,24 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         answer=tuple[Finding, ...],
         statuses={200: "One finding for each check"},
         errors=(KernelFailure,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/explain",
+        handler=ways.explain,
+        summary="Explain the way between two ends, step by step",
+        query=Ends,
+        answer=Explanation,
+        statuses={200: "The steps; that one fails is an answer too"},
+        errors=(KernelFailure,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/topology",
+        handler=ways.topology,
+        summary="Hosts, networks and endpoints, as far as this host knows",
+        answer=Topology,
+        statuses={200: "All three"},
     ),
     Route(
         method="GET",

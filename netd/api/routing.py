@@ -21,7 +21,8 @@ class Route(Generic[Q, B]):
 
     `path` has parameters in braces, each a whole segment. `answer` is the type of a success's
     body, of each line for `ndjson`. `statuses` are the successes with their meaning; `errors`
-    those that this call adds to the ones every call may have.
+    those that this call adds to the ones every call may have. `needs` is for a change that not
+    only those may make who may do everything.
     """
 
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -34,11 +35,12 @@ class Route(Generic[Q, B]):
     kind: Kind = "json"
     statuses: Mapping[int, str]
     errors: tuple[type[NetdError], ...] = ()
+    needs: Access = Access.WRITE
 
     @property
     def access(self) -> Access:
         """Who may call: readers may call what changes nothing."""
-        return Access.READ if self.method == "GET" else Access.WRITE
+        return Access.READ if self.method == "GET" else self.needs
 
     @property
     def parameters(self) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from netd.api.call import Backend
 from netd.api.connection import ConnectionServer
 from netd.api.dispatch import Dispatcher
 from netd.api.limits import Limits
-from netd.api.listening import BACKLOG, Listener, listen
+from netd.api.listening import BACKLOG, Listener, admit, listen
 from netd.api.metrics import Metrics
 from netd.api.openapi import document
 from netd.api.routes import ROUTES
@@ -51,6 +51,8 @@ class ApiServer:
 
     async def serve(self, sock: socket.socket) -> None:
         """Serve on a Unix socket that somebody else made and will remove, e.g. systemd."""
+        if self._listener is None:
+            admit(sock, self._authority)
         sock.setblocking(False)
         server = ConnectionServer(
             self._dispatcher,

@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from netd.api.limits import Limits
+from netd.api.pushing import Pushing
+from netd.api.use_cases import Following
 from netd.model.errors import Unavailable
 
 log = logging.getLogger(__name__)
@@ -25,6 +28,7 @@ class Streams:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._sources: set[asyncio.Task[None]] = set()
+        self._pushing: set[Pushing] = set()
         self._stopping = False
 
     async def send(
@@ -47,35 +51,63 @@ class Streams:
         source.add_done_callback(self._sources.discard)
         response = web.StreamResponse(headers={**headers, "Content-Type": MEDIA_TYPE})
         try:
-            await asyncio.sleep(0)
-            await response.prepare(request)
-            if request.transport is not None:
-                request.transport.set_write_buffer_limits(high=_CHUNK_BYTES)
-            while (chunk := await lines.take(self._limits.heartbeat_s)) is not None:
-                async with asyncio.timeout(self._limits.stalled_s):
-                    await response.write(chunk)
-            if source.done() and not source.cancelled() and source.exception() is not None:
-                log.error("a stream failed", exc_info=source.exception())
+            with self._ending(request):
+                await asyncio.sleep(0)
+                await response.prepare(request)
                 if request.transport is not None:
-                    request.transport.close()
-            else:
+                    request.transport.set_write_buffer_limits(high=_CHUNK_BYTES)
+                while (chunk := await lines.take(self._limits.heartbeat_s)) is not None:
+                    async with asyncio.timeout(self._limits.stalled_s):
+                        await response.write(chunk)
+                if source.done() and not source.cancelled() and source.exception() is not None:
+                    log.error("a stream failed", exc_info=source.exception())
+                    if request.transport is not None:
+                        request.transport.close()
+                else:
+                    await response.write_eof()
+        finally:
+            source.cancel()
+            await asyncio.wait((source,))
+        return response
+
+    async def push(
+        self, request: web.BaseRequest, source: Following, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        """Answer `request` with what `source` has, as it comes; the rest as in `send`."""
+        if self._stopping:
+            raise Unavailable("netd is stopping")
+        response = web.StreamResponse(headers={**headers, "Content-Type": MEDIA_TYPE})
+        pushing = Pushing(request, source, self._limits)
+        self._pushing.add(pushing)
+        try:
+            with self._ending(request):
+                await response.prepare(request)
+                await pushing.run()
                 await response.write_eof()
+        finally:
+            pushing.close()
+            self._pushing.discard(pushing)
+        return response
+
+    @contextmanager
+    def _ending(self, request: web.BaseRequest) -> Iterator[None]:
+        """A reader that goes ends its stream, and one that does not read is cut off."""
+        try:
+            yield
         except TimeoutError:
             log.warning("cut off a reader that took nothing for %g s", self._limits.stalled_s)
             if request.transport is not None:
                 request.transport.abort()
         except ConnectionError:
             log.debug("the reader of a stream has gone")
-        finally:
-            source.cancel()
-            await asyncio.wait((source,))
-        return response
 
     def stop(self) -> None:
         """End all streams after what they hold, and refuse new ones."""
         self._stopping = True
         for source in self._sources:
             source.cancel()
+        for pushing in self._pushing:
+            pushing.stop()
 
 
 class _Lines:

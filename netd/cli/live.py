@@ -42,6 +42,33 @@ def container_ids(
     )
 
 
+def service_ids(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Ids of the instances of services."""
+    services = _ask(context, lambda client: client.services())
+    return _items(
+        {service["id"]: f"{service['name']} on {service['node']}" for service in services},
+        incomplete,
+    )
+
+
+def service_names(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of services that have instances."""
+    services = _ask(context, lambda client: client.services())
+    return _items({service["name"]: "" for service in services}, incomplete)
+
+
+def virtual_names(
+    context: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of services that have virtual addresses."""
+    virtuals = _ask(context, lambda client: client.virtuals())
+    return _items({one["id"]: " ".join(one["addresses"]) for one in virtuals}, incomplete)
+
+
 def member_names(
     context: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:

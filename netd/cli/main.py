@@ -13,17 +13,25 @@ from netd.client import DEFAULT_SOCKET
 # own imports only.
 _COMMANDS = {
     "completion": "completion",
+    "dns": "dns",
     "doctor": "doctor",
     "endpoint": "endpoint",
     "events": "events",
+    "explain": "explain",
+    "import": "importing",
     "key": "key",
+    "kv": "kv",
     "member": "member",
     "network": "network",
     "plan": "plan",
     "reconcile": "plan",
     "resolve": "resolve",
+    "run": "run",
+    "service": "service",
     "status": "status",
+    "topology": "topology",
     "version": "version",
+    "wait": "wait",
 }
 
 
@@ -37,7 +45,8 @@ class LazyGroup(click.Group):
         module = _COMMANDS.get(cmd_name)
         if module is None:
             return None
-        command: click.Command = getattr(import_module(f"netd.cli.{module}"), cmd_name)
+        name = module if cmd_name == "import" else cmd_name  # Python has that word for itself
+        command: click.Command = getattr(import_module(f"netd.cli.{module}"), name)
         return command
 
 

@@ -12,7 +12,7 @@ from netd.cli.output import print_fields, print_json, print_table, state, text
 from netd.cli.values import given, options
 from netd.client import ApiError, Client
 
-DRIVERS = ("bridge", "host", "none", "macvlan", "ipvlan")
+DRIVERS = ("bridge", "overlay", "host", "none", "macvlan", "ipvlan")
 USERS_SHOWN = 10
 
 
@@ -48,7 +48,8 @@ def ls(quiet: bool, as_json: bool) -> None:
 @network.command(
     epilog="\b\nExamples:\n"
     "  netctl network create blue\n"
-    "  netctl network create lan --driver macvlan --parent eth0 --subnet 192.168.1.0/24"
+    "  netctl network create lan --driver macvlan --parent eth0 --subnet 192.168.1.0/24\n"
+    "  netctl network create green --driver overlay --subnet 10.20.0.0/16"
 )
 @click.argument("name")
 @click.option(
@@ -87,6 +88,12 @@ def ls(quiet: bool, as_json: bool) -> None:
     metavar="BYTES",
     help="The largest packet; with IPv6 at least 1280. [default: the uplink's]",
 )
+@click.option(
+    "--vni",
+    type=click.IntRange(min=1, max=(1 << 24) - 1),
+    metavar="NUMBER",
+    help="An overlay's number in packets. [default: by its name]",
+)
 @click.option("--parent", metavar="LINK", help="The host's link that macvlan and ipvlan sit on.")
 @shared.label
 @click.option(
@@ -121,8 +128,30 @@ def inspect(network: str, as_json: bool) -> None:
         found = client.network(network)
     if as_json:
         print_json(found)
-    else:
-        print_fields(found)
+        return
+    if found.get("driver") != "overlay":
+        found.pop("seeds", None)  # who owns addresses, of networks that span hosts only
+    print_fields(found)
+
+
+@network.command(epilog="\b\nExample:\n  netctl network reclaim blue host-3")
+@click.argument("network", shell_complete=network_names)
+@click.argument("members", nargs=-1, required=True, metavar="MEMBER...")
+@shared.as_json
+def reclaim(network: str, members: tuple[str, ...], as_json: bool) -> None:
+    """Take over the addresses that MEMBERs own of an overlay NETWORK.
+
+    For hosts that died and will not come back. One that comes back all the same drops what it
+    owned, and its containers have to be attached anew. Each prefix that this host owns now is
+    printed.
+    """
+    with connect() as client:
+        got = client.reclaim(network, list(members))
+    if as_json:
+        print_json(got)
+        return
+    for prefix in got["prefixes"]:
+        click.echo(prefix)
 
 
 @network.command(epilog="\b\nExample:\n  netctl network rm blue green")

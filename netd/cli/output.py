@@ -9,10 +9,19 @@ import click
 
 from netd.cli.ports import format_ports
 from netd.cli.rates import format_rate
+from netd.client.printable import clean as clean
 
 Json = Any  # what json.loads returns
 
-_LEVEL_COLOURS = {"ok": "green", "ready": "green", "warning": "yellow", "error": "red"}
+_LEVEL_COLOURS = {
+    "ok": "green",
+    "ready": "green",
+    "passing": "green",
+    "critical": "red",
+    "warning": "yellow",
+    "error": "red",
+    "failed": "red",
+}
 
 
 def print_json(value: Json) -> None:
@@ -94,10 +103,3 @@ def text(value: Json) -> str:
             return "-"
         case _:
             return clean(str(value))
-
-
-def clean(value: str) -> str:
-    """Escape what does not print, so that no name or label can steer the terminal."""
-    if value.isprintable():
-        return value
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in value)

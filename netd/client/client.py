@@ -7,6 +7,9 @@ import os
 
 from netd.client.errors import ApiError, Unreachable
 from netd.client.http import Connection, ProtocolError, Response
+from netd.client.kv import KeyCalls
+from netd.client.targets import path as _path
+from netd.client.targets import query as _query
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,7 +20,6 @@ if TYPE_CHECKING:
 
 DEFAULT_SOCKET = "/run/netd/netd.sock"
 STREAM_SILENCE_S = 60.0  # the daemon sends an empty line every 15 s
-_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
 
 
 class Client:
@@ -31,6 +33,7 @@ class Client:
     def __init__(self, socket_path: str | None = None, timeout_s: float = 30.0) -> None:
         self.socket_path = socket_path or os.environ.get("NETD_SOCKET") or DEFAULT_SOCKET
         self._connection = Connection(self.socket_path, timeout_s)
+        self.kv = KeyCalls(self._object, self._whole, self._lines)
 
     def close(self) -> None:
         self._connection.close()
@@ -46,6 +49,10 @@ class Client:
     ) -> None:
         self.close()
 
+    def ready(self) -> None:
+        """Raises `ApiError` while the daemon starts, and when it cannot do its work."""
+        self._whole("GET", "/readyz")
+
     def status(self) -> Object:
         return self._object("GET", "/v1/status")
 
@@ -58,6 +65,10 @@ class Client:
     def create_network(self, **spec: Any) -> Object:
         """`name` and `driver`, and what else is not to be chosen by the daemon."""
         return self._object("POST", "/v1/networks", spec)
+
+    def reclaim(self, ref: str, members: list[str]) -> Object:
+        """Take over the addresses that hosts own which will not come back."""
+        return self._object("POST", _path("/v1/networks", ref, "reclaim"), {"members": members})
 
     def delete_network(self, ref: str) -> None:
         self._whole("DELETE", _path("/v1/networks", ref))
@@ -88,6 +99,54 @@ class Client:
         return self._object(
             "GET", "/v1/resolve" + _query({"name": name, "type": record_type, "from": source})
         )
+
+    def trace(self, name: str, record_type: str = "A", source: str | None = None) -> Object:
+        """The same look-up with each step that led to its answer."""
+        query = _query({"name": name, "type": record_type, "from": source})
+        return self._object("GET", "/v1/resolve/trace" + query)
+
+    def registry(self) -> Object:
+        """What the process that answers names has reported last."""
+        return self._object("GET", "/v1/registry")
+
+    def services(self, *, passing: bool = False, **filters: str | None) -> list[Object]:
+        """Instances that match all of `name`, `node` and `network` that are given."""
+        asked = filters | {"passing": "1" if passing else None}
+        return self._objects("GET", "/v1/services" + _query(asked))
+
+    def service(self, service_id: str) -> Object:
+        return self._object("GET", _path("/v1/services", service_id))
+
+    def register(self, service_id: str, **spec: Any) -> Object:
+        """Register an instance of the service `name`, or change it."""
+        return self._object("PUT", _path("/v1/services", service_id), spec)
+
+    def deregister(self, service_id: str) -> None:
+        self._whole("DELETE", _path("/v1/services", service_id))
+
+    def report(self, service_id: str, check: str, status: str, output: str = "") -> None:
+        """What a check has found: `passing`, `warning` or `critical`."""
+        result = {"status": status, "output": output}
+        self._whole("PUT", _path("/v1/services", service_id, "checks", check), result)
+
+    def maintain(self, service_id: str, enable: bool, reason: str = "") -> Object:
+        """Take an instance out, or let it in again."""
+        asked = {"enable": enable, "reason": reason}
+        return self._object("PUT", _path("/v1/services", service_id, "maintenance"), asked)
+
+    def virtuals(self) -> list[Object]:
+        """The services with virtual addresses."""
+        return self._objects("GET", "/v1/virtuals")
+
+    def virtual(self, service: str) -> Object:
+        return self._object("GET", _path("/v1/virtuals", service))
+
+    def expose(self, service: str, **spec: Any) -> Object:
+        """Give a service virtual addresses, or other `ports` at those it has."""
+        return self._object("PUT", _path("/v1/virtuals", service), spec)
+
+    def unexpose(self, service: str) -> None:
+        self._whole("DELETE", _path("/v1/virtuals", service))
 
     def members(self) -> list[Object]:
         return self._objects("GET", "/v1/members")
@@ -130,6 +189,17 @@ class Client:
     def doctor(self) -> list[Object]:
         return self._objects("GET", "/v1/doctor")
 
+    def explain(
+        self, source: str, destination: str, protocol: str = "tcp", port: int | None = None
+    ) -> Object:
+        """The way between two ends: ids or names of endpoints, containers, hosts, addresses."""
+        asked = {"from": source, "to": destination, "protocol": protocol, "port": port}
+        return self._object("GET", "/v1/explain" + _query(asked))
+
+    def topology(self) -> Object:
+        """Hosts, networks and endpoints, as far as the host knows."""
+        return self._object("GET", "/v1/topology")
+
     def openapi(self) -> Object:
         return self._object("GET", "/v1/openapi.json")
 
@@ -145,18 +215,26 @@ class Client:
         """All names, a `sync`, and then, with `watch`, changes as they happen."""
         return self._lines("/v1/names" + _query({"watch": "1" if watch else None}))
 
-    def _object(self, method: str, target: str, body: Object | None = None) -> Object:
-        value: Object = json.loads(self._whole(method, target, body))
+    def directory(self, watch: bool = False) -> Lines:
+        """What the registry has to know, a `sync`, and then, with `watch`, changes."""
+        return self._lines("/v1/directory" + _query({"watch": "1" if watch else None}))
+
+    def _object(
+        self, method: str, target: str, body: Object | None = None, *, once: bool = False
+    ) -> Object:
+        value: Object = json.loads(self._whole(method, target, body, once=once))
         return value
 
     def _objects(self, method: str, target: str) -> list[Object]:
         value: list[Object] = json.loads(self._whole(method, target))
         return value
 
-    def _whole(self, method: str, target: str, body: Object | None = None) -> bytes:
+    def _whole(
+        self, method: str, target: str, body: Object | None = None, *, once: bool = False
+    ) -> bytes:
         encoded = None if body is None else json.dumps(body).encode()
         try:
-            response = self._connection.request(method, target, encoded)
+            response = self._connection.request(method, target, encoded, once=once)
             answer = response.read()
         except OSError as error:
             self._connection.close()
@@ -219,20 +297,6 @@ class Lines:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _path(base: str, *segments: str) -> str:
-    return "/".join([base, *map(_quoted, segments)])
-
-
-def _query(fields: dict[str, Any]) -> str:
-    given = [f"{name}={_quoted(str(value))}" for name, value in fields.items() if value is not None]
-    return "?" + "&".join(given) if given else ""
-
-
-def _quoted(text: str) -> str:
-    """Percent-encode all but RFC 3986's unreserved characters."""
-    return "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in text.encode())
 
 
 def _api_error(response: Response, body: bytes) -> ApiError:

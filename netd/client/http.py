@@ -92,8 +92,10 @@ class Connection:
         self._socket: socket.socket | None = None
         self._source: BufferedReader | None = None
 
-    def request(self, method: str, target: str, body: bytes | None = None) -> Response:
-        """Send a request and read the head of its answer.
+    def request(
+        self, method: str, target: str, body: bytes | None = None, *, once: bool = False
+    ) -> Response:
+        """Send a request and read the head of its answer. `once`: never send it again.
 
         The body must be read, or the connection closed, before the next request. Raises
         OSError, of which `ProtocolError` is one. An idle connection that the peer has closed
@@ -107,7 +109,7 @@ class Connection:
             return self._exchange(method, target, body)
         except (ConnectionError, ProtocolError):
             self.close()
-            if not kept or method not in REPEATABLE:
+            if once or not kept or method not in REPEATABLE:
                 raise
         except BaseException:
             self.close()

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from netd.daemon.cni import Offer
+from netd.daemon.registry import end_left_over
 from netd.daemon.settings import Config
 from netd.engine.host import SYSCTL_BEFORE
 from netd.engine.intent import Intent
@@ -15,7 +17,8 @@ from netd.store.sqlite import SqliteStore
 
 
 async def clean_up(config: Config, state_dir: Path) -> list[str]:
-    """Remove links, addresses, routes and the nft table; set sysctls back to what they were.
+    """Remove links, addresses, routes and the nft table; set sysctls back to what they were; end
+    a registry that a netd has left; have runtimes find no configuration of netd's.
 
     The daemon must not run (its state folder is locked while it does: `Unavailable`). What is
     wanted stays in the store: the next start makes it again. Returns what was done, in lines.
@@ -40,6 +43,10 @@ async def clean_up(config: Config, state_dir: Path) -> list[str]:
         hooks = DockerUserHook().remove()
         failed = {failure.operation for failure in failures}
         done = [f"done: {op.text()}" for op in operations if op not in failed]
+        if await end_left_over(state_dir):
+            done.append("done: end the registry")
+        if Offer(config.cni, config.api.socket).remove():
+            done.append(f"done: remove {config.cni.conflist}")
         if hooks:
             done.append(f"done: delete {hooks} rules of netd from DOCKER-USER")
         return done + [f"failed: {failure.text()}" for failure in failures]

@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from netd.daemon import logs, options
+from netd import logs
+from netd.daemon import options
 from netd.daemon.config import ConfigError, effective, load
-from netd.daemon.systemd import ServiceManager, take_sockets
 from netd.model.errors import Invalid, NetdError
+from netd.systemd import ServiceManager, take_sockets
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for line in asyncio.run(clean_up(config, Path(config.state.dir))):
                 print(line)
             return 0
+        sockets = take_sockets(os.environ)
         daemon = Daemon(
             config,
             reload=lambda: load(asked.config, flags=asked.flags),
             manager=ServiceManager(os.environ),
-            sockets=take_sockets(os.environ).get("netd.socket", []),
+            sockets=sockets.get("netd.socket", []),
+            docker_sockets=sockets.get("netd-docker.socket", []),
+            registry=asked.registry,
         )
         asyncio.run(daemon.run())
     except HelperFailed as error:

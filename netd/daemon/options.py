@@ -64,7 +64,8 @@ def _parser() -> argparse.ArgumentParser:
         "--no-registry",
         dest="registry",
         action="store_false",
-        help="accepted for later versions: this one has no registry to start",
+        help="start no registry, whatever is configured: nobody answers names, or somebody else "
+        "starts one",
     )
     _add_cluster(common)
     parser = argparse.ArgumentParser(

@@ -8,6 +8,7 @@ import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,39 @@ import msgspec
 from prometheus_client import CollectorRegistry
 
 import netd
+from netd import logs
 from netd.api.auth import Authority
-from netd.api.metrics import register_cluster, register_numbers, register_status
+from netd.api.metrics import (
+    register_addresses,
+    register_cluster,
+    register_numbers,
+    register_registry,
+    register_status,
+)
 from netd.api.server import ApiServer
 from netd.cluster import addresses
 from netd.cluster.service import ClusterService
 from netd.cluster.settings import ClusterSettings
-from netd.daemon import logs
+from netd.daemon import cni, consul_token, identity
 from netd.daemon.config import ConfigError, changes
+from netd.daemon.docker import DockerFront
+from netd.daemon.page import PageSocket
+from netd.daemon.registry import RegistryProcess
 from netd.daemon.settings import Config
-from netd.daemon.systemd import ServiceManager
 from netd.engine.clock import SystemClock
 from netd.engine.core import Engine
+from netd.engine.interfaces import KeyListeners, KeyValues, SessionHealth
 from netd.engine.settings import Reload, Settings
+from netd.etcd.gateway import Gateway
+from netd.etcd.keys import EtcdKeys
 from netd.kernel.linux import LinuxKernel
+from netd.model.directory import RegistrySettings
 from netd.model.errors import Unavailable
 from netd.plan.addresses import Pool, ula_subnets
+from netd.plan.virtual_rules import VirtualPools
+from netd.runtimes.docker.server import DockerPlugin
 from netd.store.sqlite import SqliteStore
+from netd.systemd import ServiceManager
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +60,9 @@ class HelperFailed(Exception):
 
 
 class Daemon:
-    """`reload` reads the configuration anew, raising `ConfigError`; `sockets` are those that
-    the service manager has opened, none when the daemon opens its own.
+    """`reload` reads the configuration anew, raising `ConfigError`; `sockets` and
+    `docker_sockets` are those that the service manager has opened, none when the daemon opens
+    its own. Without `registry` it starts none, whatever is configured.
     """
 
     def __init__(
@@ -54,11 +72,17 @@ class Daemon:
         reload: Callable[[], Config],
         manager: ServiceManager,
         sockets: Sequence[socket.socket] = (),
+        docker_sockets: Sequence[socket.socket] = (),
+        registry: bool = True,
     ) -> None:
         self._config = self._started_with = config
         self._reload = reload
         self._manager = manager
         self._sockets = sockets
+        self._docker_sockets = docker_sockets
+        self._may_have_registry = registry
+        self._consul_token = ""
+        self._registry = self._registry_process() if registry else None
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT. What is in the kernel stays there.
@@ -76,19 +100,36 @@ class Daemon:
         _raise_descriptor_limit()
         engine, cluster, kernel = await self._open()
         _spare_the_collector()
-        api = self._make_api(engine)
+        registry = self._registry
+        docker = DockerFront(self._config.docker, engine, self._docker_sockets)
+        api = self._make_api(engine, docker.plugin)
+        offer = cni.Offer(self._config.cni, self._config.api.socket)
         try:
             await cluster.start()
+            if registry is not None:
+                await registry.adopt()  # before it can call
+            await cni.bury(engine, self._config.api.socket)
             await self._listen(api)
+            await docker.open()
+            await offer.make()
             self._manager.ready(_summary(engine))
-            await work_until(
-                stop, self._reload_when_asked(reload, engine), self._feed_watchdog(engine)
-            )
+            helpers = [
+                self._reload_when_asked(reload, engine),
+                self._feed_watchdog(engine),
+                offer.keep(),
+            ]
+            if registry is not None:
+                helpers.append(registry.keep())
+            await work_until(stop, *helpers)
         finally:
             self._manager.stopping()
             log.info("stopping; containers stay connected")
+            offer.withdraw()
             engine.end_streams()  # first, so that their readers get the last events
+            await docker.close()
             await api.stop()
+            if registry is not None:
+                registry.leave()
             await engine.stop()
             kernel.close()
 
@@ -98,26 +139,64 @@ class Daemon:
         async with AsyncExitStack() as undo:
             store = await SqliteStore.open(Path(config.state.dir))  # its lock guards the folder
             undo.push_async_callback(store.close)
+            await identity.check(store, Path(config.state.dir))
             cluster = await ClusterService.open(cluster_settings(config))
             undo.push_async_callback(cluster.close)
+            await identity.remember(store, cluster.id)
             kernel = LinuxKernel(config.node.name, docker_user_hook=config.host.docker_user_hook)
             undo.callback(kernel.close)
-            settings = engine_settings(config)
-            engine = await Engine.start(kernel, store, SystemClock(), settings, cluster)
+            self._consul_token = consul_token.load(config.consul.acl_token_file)
+            settings = self._settings_of(config)
+            make_keys = partial(keys_in_etcd, config) if config.kv.backend == "etcd" else None
+            clock = SystemClock()
+            engine = await Engine.start(kernel, store, clock, settings, cluster, make_keys)
             undo.pop_all()
         return engine, cluster, kernel
 
-    def _make_api(self, engine: Engine) -> ApiServer:
+    def _settings_of(self, config: Config) -> Settings:
+        return engine_settings(
+            config, registry=self._may_have_registry, management=self._consul_token
+        )
+
+    def _make_api(self, engine: Engine, docker: DockerPlugin) -> ApiServer:
         api = self._config.api
         registry = CollectorRegistry()
         register_status(registry, engine.status)
-        register_numbers(registry, engine.counters, engine.levels)
+        register_numbers(
+            registry,
+            lambda: {**engine.counters(), **docker.counters()},
+            lambda: {**engine.levels(), **docker.levels()},
+        )
         register_cluster(registry, engine.cluster.members, lambda: engine.cluster.health().refused)
+        register_addresses(registry, engine.address_levels)
+        register_registry(registry, engine.registry)
         authority = Authority.from_names(api.group, api.view_group, api.registry_user)
+        if self._registry is not None:
+            authority = self._registry.admitted(authority)
         return ApiServer(engine, authority=authority, registry=registry)
+
+    def _registry_process(self) -> RegistryProcess | None:
+        """The registry that is to be started, if it is this daemon's to start one."""
+        config = self._config
+        start = config.registry.start
+        if start == "never" or (start == "auto" and self._manager.present):
+            return None
+        return RegistryProcess(
+            config.api.socket,
+            Path(config.state.dir),
+            config.api.registry_user,
+            config.log.level,
+            self._page_socket() if config.page.enabled else None,
+        )
+
+    def _page_socket(self) -> PageSocket:
+        api = self._config.api
+        names = (api.group, api.view_group, api.registry_user)
+        return PageSocket(Path(api.socket).parent, partial(Authority.from_names, *names))
 
     async def _listen(self, api: ApiServer) -> None:
         if self._sockets:
+            self._page_socket().admit()
             await api.serve(self._sockets[0])
         else:
             await api.start(self._config.api.socket)
@@ -138,7 +217,7 @@ class Daemon:
     async def _take_over(self, new: Config, engine: Engine) -> None:
         applied, _ = changes(self._config, new)
         _, needs_restart = changes(self._started_with, new)
-        await engine.configure(engine_settings(new))
+        await engine.configure(self._settings_of(new))
         logs.configure(new.log.level, new.log.format)
         engine.reload = Reload(needs_restart=tuple(needs_restart))
         if needs_restart:
@@ -161,6 +240,12 @@ class Daemon:
             self._manager.alive()
             self._manager.status(_summary(engine))
             await asyncio.sleep(self._manager.watchdog_s / 2)
+
+
+def keys_in_etcd(config: Config, listeners: KeyListeners, health: SessionHealth) -> KeyValues:
+    """Keys, sessions and locks where `kv.etcd` says."""
+    gateway = Gateway(config.kv.etcd)
+    return EtcdKeys(gateway, SystemClock(), listeners, health, node=config.node.name)
 
 
 async def work_until(stop: asyncio.Event, *helpers: Coroutine[Any, Any, None]) -> None:
@@ -193,8 +278,12 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def engine_settings(config: Config) -> Settings:
-    """The part of the configuration that is the engine's."""
+def engine_settings(config: Config, *, registry: bool = True, management: str = "") -> Settings:
+    """The part of the configuration that is the engine's; `registry`: there may be one;
+    `management` is what `consul_token.load` gives.
+    """
+    dns = config.dns
+    eureka = config.eureka.enabled and (config.eureka.despite_acl or not config.consul.acl)
     return Settings(
         node=config.node.name,
         version=netd.__version__,
@@ -205,6 +294,33 @@ def engine_settings(config: Config) -> Settings:
         ipv6_pools=(ula_subnets(config.networks.ula),) if config.networks.ula else (),
         forward_guard=config.host.forward_guard,
         manage_forwarding=config.host.manage_forwarding,
+        vxlan_port=config.overlay.port,
+        virtual_pools=VirtualPools(config.services.virtual_ipv4, config.services.virtual_ipv6),
+        registry=RegistrySettings(
+            host_address=dns.host_address,
+            port=dns.port,
+            consul_port=dns.consul_port,
+            consul_zone=dns.consul_zone,
+            consul_address=config.consul.address if config.consul.enabled else "",
+            consul_gateways=config.consul.gateways,
+            consul_guests=config.consul.guests,
+            consul_acl=config.consul.acl,
+            consul_acl_default=config.consul.acl_default,
+            consul_acl_token=management,
+            eureka_address=config.eureka.address if eureka else "",
+            eureka_gateways=config.eureka.gateways,
+            page_enabled=config.page.enabled,
+            page_address=config.page.address,
+            eureka_clients=config.eureka.clients,
+            upstreams=dns.upstreams,
+            ttl_s=dns.ttl_s,
+            cache_entries=dns.cache_entries,
+            queries_per_s=dns.queries_per_s,
+            script_checks=config.registry.script_checks,
+        ),
+        registry_wanted=registry and config.registry.start != "never",
+        script_checks=config.registry.script_checks,
+        kv_holder=config.kv.holder,
         interval_s=config.reconcile.interval_s,
         debounce_s=config.reconcile.debounce_ms / 1000,
     )

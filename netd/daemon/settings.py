@@ -5,14 +5,16 @@ Units are in the names. `NEEDS_RESTART` lists what a reload cannot change in a r
 
 import socket
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
 from netd.cluster import addresses
 from netd.model.errors import Invalid
-from netd.model.names import check_endpoint_name
+from netd.model.names import check_endpoint_name, check_network_name
+from netd.plan.overlay import VXLAN_PORT
 
 SOCKET_PATH_MAX_BYTES: Final = 107  # sizeof(sun_path) - 1, unix(7)
 TAGS_MAX: Final = 64
@@ -40,6 +42,27 @@ def _network(key: str, text: str) -> IPv4Network | IPv6Network:
         return ip_network(text)
     except ValueError as error:
         raise WrongValue(key, f"not a network in CIDR form: {error}") from None
+
+
+def _check_member_url(key: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        right = parts.hostname and url.rstrip("/") == f"http://{parts.netloc}" and parts.port
+    except ValueError:
+        right = False
+    if not right:
+        raise WrongValue(key, f"{url!r} is not of the form http://HOST:PORT")
+
+
+def _check_place(key: str, place: str) -> None:
+    host, _, port = place.rpartition(":")
+    try:
+        ip_address(host.removeprefix("[").removesuffix("]") if ":" in host else host)
+        right = port.isascii() and port.isdigit() and 0 < int(port) < 65_536
+    except ValueError:
+        right = False
+    if not right or (":" in host) != place.startswith("["):
+        raise WrongValue(key, f"{place!r} is not of the form ADDRESS:PORT or [ADDRESS]:PORT")
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -174,6 +197,192 @@ class Networks(_Table, frozen=True):
                 raise WrongValue("zone", f"{self.zone!r}: {error.detail}") from None
 
 
+class Overlay(_Table, frozen=True):
+    """`port` is the UDP port of VXLAN, the same on all hosts of a cluster."""
+
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = VXLAN_PORT
+
+
+class Services(_Table, frozen=True):
+    """Where virtual addresses of services are taken from, the same on all hosts of a cluster."""
+
+    virtual_ipv4: str = "10.191.0.0/16"
+    virtual_ipv6: str = "fd6e:6574:6400::/112"
+
+    def __post_init__(self) -> None:
+        for key, version, text in (
+            ("virtual_ipv4", 4, self.virtual_ipv4),
+            ("virtual_ipv6", 6, self.virtual_ipv6),
+        ):
+            prefix = _network(key, text)
+            if prefix.version != version or not 16 <= prefix.num_addresses.bit_length() - 1 <= 24:
+                raise WrongValue(
+                    key, f"{text!r} is not an IPv{version} network of 2^16 to 2^24 addresses"
+                )
+
+
+class Registry(_Table, frozen=True):
+    """The process that answers names and runs health checks.
+
+    `start`: whether netd starts it; `auto` does where netd itself was not started by a service
+    manager, which then has a unit for it. It then runs as `api.registry_user`, or as `nobody`
+    where there is no such user.
+    """
+
+    start: Literal["auto", "always", "never"] = "auto"
+    script_checks: bool = False
+
+
+class Dns(_Table, frozen=True):
+    """How names are answered.
+
+    `host_address` is where this host's own programs ask, "" for nowhere; where somebody else has
+    its port 53 it is not used, and `netctl doctor` says so. `consul_port` is for Consul's names on
+    that address and at the gateways. Without `upstreams`, those of the host's resolv.conf are
+    asked for all other names. `ttl_s` is how long answers of netd's zones may be kept.
+    """
+
+    host_address: str = "127.0.0.54"
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 53
+    consul_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8600
+    consul_zone: str = "consul"
+    upstreams: tuple[str, ...] = ()
+    ttl_s: Annotated[int, msgspec.Meta(ge=0, le=3600)] = 2
+    cache_entries: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 20_000
+    queries_per_s: Annotated[int, msgspec.Meta(ge=10, le=1_000_000)] = 5_000
+
+
+class Consul(_Table, frozen=True):
+    """Consul's HTTP API. `address` is where this host's own programs ask; with `gateways` it is
+    also at the same port of this host's addresses in networks. `guests` says whether containers
+    may use keys, sessions, events and queries: there is one set of them for all.
+
+    With `acl` calls show tokens, which say what they may do; `acl_default` is what holds where
+    no rule does, and `acl_token_file` has a token that may do everything. Both are the same on
+    all hosts.
+    """
+
+    enabled: bool = True
+    address: str = "127.0.0.1:8500"
+    gateways: bool = True
+    guests: bool = True
+    acl: bool = False
+    acl_default: Literal["allow", "deny"] = "deny"
+    acl_token_file: str = ""
+
+    def __post_init__(self) -> None:
+        _check_place("address", self.address)
+        if self.acl_token_file:
+            _check_absolute("acl_token_file", self.acl_token_file)
+
+
+class Eureka(_Table, frozen=True):
+    """Eureka's API. `address` is where this host's own programs ask; with `gateways` it is also at
+    the same port of this host's addresses in networks. `clients` are networks of machines without
+    netd: programs there may register what is at their own address. It has no tokens: where Consul's
+    API has, it is off unless `despite_acl`.
+    """
+
+    enabled: bool = True
+    address: str = "127.0.0.1:8761"
+    gateways: bool = True
+    clients: tuple[str, ...] = ()
+    despite_acl: bool = False
+
+    def __post_init__(self) -> None:
+        _check_place("address", self.address)
+        for text in self.clients:
+            _network("clients", text)
+
+
+class Page(_Table, frozen=True):
+    """The page to look at. It is on the socket `page.sock` beside the API's, open to those who may
+    read there, and at `address`, open to all programs of this host; "" for nowhere.
+    """
+
+    enabled: bool = True
+    address: str = ""
+
+    def __post_init__(self) -> None:
+        if self.address:
+            _check_place("address", self.address)
+
+
+class Docker(_Table, frozen=True):
+    """The network and IPAM driver `netd` of Docker Engines. `socket` is where they look for it.
+
+    `api` is the engine's own socket, where netd hears the names of containers; "" for nowhere.
+    """
+
+    enabled: bool = False
+    socket: str = "/run/docker/plugins/netd.sock"
+    api: str = "/run/docker.sock"
+
+    def __post_init__(self) -> None:
+        for key, path in (("socket", self.socket), ("api", self.api)):
+            if path or key == "socket":
+                _check_absolute(key, path)
+            if len(path.encode()) > SOCKET_PATH_MAX_BYTES:
+                raise WrongValue(key, f"longer than {SOCKET_PATH_MAX_BYTES} bytes")
+
+
+class Kv(_Table, frozen=True):
+    """Where keys, sessions and locks are.
+
+    `holder` is the name of the host that is to hold them when no host of the cluster does yet, ""
+    for the cluster's first; it is the same on all hosts. With the backend `etcd` they are in a
+    cluster of etcd v3, whose members are reached at `etcd`.
+    """
+
+    backend: Literal["embedded", "etcd"] = "embedded"
+    holder: str = ""
+    etcd: tuple[str, ...] = ("http://127.0.0.1:2379",)
+
+    def __post_init__(self) -> None:
+        if self.holder:
+            try:
+                check_endpoint_name(self.holder, "holder")
+            except Invalid as error:
+                raise WrongValue("holder", error.detail) from None
+        if not self.etcd:
+            raise WrongValue("etcd", "the address of a member at least, as http://HOST:PORT")
+        for url in self.etcd:
+            _check_member_url("etcd", url)
+
+
+class Cni(_Table, frozen=True):
+    """What runtimes that speak CNI are offered once netd is ready, see CNI.md.
+
+    `conflist` is the file that is installed for them, "" for none, and `name` the network's name
+    in it. Containers come to the network called `network`; without one to a bridge network of this
+    host, with `subnets`, or with subnets chosen. `masquerade` off: its containers keep their
+    addresses on the way out and are reached at them. `withdraw`: the file goes when netd stops.
+    """
+
+    conflist: str = ""
+    name: str = "netd"
+    network: str = ""
+    subnets: tuple[str, ...] = ()
+    masquerade: bool = True
+    withdraw: bool = False
+
+    def __post_init__(self) -> None:
+        if self.conflist:
+            _check_absolute("conflist", self.conflist)
+            if not self.conflist.endswith(".conflist"):
+                raise WrongValue("conflist", f"{self.conflist!r} does not end with .conflist")
+        for key, name in (("name", self.name), ("network", self.network)):
+            try:
+                if name or key == "name":
+                    check_network_name(name)
+            except Invalid as error:
+                raise WrongValue(key, error.detail) from None
+        if self.network and (self.subnets or not self.masquerade):
+            raise WrongValue("network", f"network {self.network!r} has its own subnets and options")
+        for subnet in self.subnets:
+            _network("subnets", subnet)
+
+
 class Host(_Table, frozen=True):
     """What netd may do to the host beside its own objects.
 
@@ -208,6 +417,16 @@ class Config(_Table, frozen=True):
     api: Api = Api()
     state: State = State()
     networks: Networks = Networks()
+    overlay: Overlay = Overlay()
+    services: Services = Services()
+    registry: Registry = Registry()
+    dns: Dns = Dns()
+    consul: Consul = Consul()
+    eureka: Eureka = Eureka()
+    page: Page = Page()
+    docker: Docker = Docker()
+    kv: Kv = Kv()
+    cni: Cni = Cni()
     host: Host = Host()
     log: Log = Log()
     reconcile: Reconcile = Reconcile()
@@ -233,6 +452,17 @@ NEEDS_RESTART: Final = frozenset(
         "state.dir",
         "host.docker_user_hook",
         "networks.zone",
+        "overlay.port",
+        "services.virtual_ipv4",
+        "services.virtual_ipv6",
+        *(f"registry.{key}" for key in Registry.__struct_fields__),
+        *(f"dns.{key}" for key in Dns.__struct_fields__),
+        *(f"consul.{key}" for key in Consul.__struct_fields__),
+        *(f"eureka.{key}" for key in Eureka.__struct_fields__),
+        *(f"page.{key}" for key in Page.__struct_fields__),
+        *(f"docker.{key}" for key in Docker.__struct_fields__),
+        *(f"kv.{key}" for key in Kv.__struct_fields__),
+        *(f"cni.{key}" for key in Cni.__struct_fields__),
         *(f"cluster.{key}" for key in Cluster.__struct_fields__),
     }
 )

@@ -24,6 +24,11 @@ class ServiceManager:
         self._address = _address(environment.pop("NOTIFY_SOCKET", ""))
         self.watchdog_s = _watchdog_s(environment)
 
+    @property
+    def present(self) -> bool:
+        """Whether a service manager has started this process."""
+        return bool(self._address)
+
     def ready(self, status: str) -> bool:
         """Started, or done with reloading."""
         return self._tell(IMPORTANT_WAIT_S, READY="1", STATUS=status)

@@ -32,14 +32,16 @@ _PRIORITIES = (  # sd-daemon(3)
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
 
 
-def configure(level: str, form: str) -> "DroppingHandler":
+def configure(level: str, form: str, program: str = "netd") -> "DroppingHandler":
     """Send all records of at least `level` out in `form`: auto, text, json or journal.
 
-    Replaces what an earlier call has set up; the result counts what was dropped.
+    Replaces what an earlier call has set up; the result counts what was dropped. The journal
+    shows them as `program`'s.
     """
     if form == "auto":
         form = "journal" if stderr_is_journal(os.environ) else "text"
-    handler: DroppingHandler = JournalHandler() if form == "journal" else StderrHandler()
+    handler: DroppingHandler
+    handler = JournalHandler(program=program) if form == "journal" else StderrHandler()
     if form != "journal":
         handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     root = logging.getLogger()
@@ -123,9 +125,10 @@ class StderrHandler(DroppingHandler):
 class JournalHandler(DroppingHandler):
     """The journal's native protocol: https://systemd.io/JOURNAL_NATIVE_PROTOCOL/."""
 
-    def __init__(self, address: str = JOURNAL_SOCKET) -> None:
+    def __init__(self, address: str = JOURNAL_SOCKET, program: str = "netd") -> None:
         super().__init__()
         self._address = address
+        self._program = program
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
 
@@ -149,7 +152,7 @@ class JournalHandler(DroppingHandler):
         entry = [
             ("MESSAGE", self.format(record)),
             ("PRIORITY", str(_priority(record.levelno))),
-            ("SYSLOG_IDENTIFIER", "netd"),
+            ("SYSLOG_IDENTIFIER", self._program),
             ("LOGGER", record.name),
             ("CODE_FILE", record.pathname),
             ("CODE_LINE", str(record.lineno)),
