@@ -18,7 +18,15 @@ from typing import Any
 
 from netd.client.client import Client
 from tests.bench.machine import describe, percentile
-from tests.bench.peers import CNI_FOLDER, CniBridge, DockerConnect, Netavark, Peer, netavark_program
+from tests.bench.peers import (
+    CNI_FOLDER,
+    CniBridge,
+    DockerConnect,
+    Netavark,
+    NetdCni,
+    Peer,
+    netavark_program,
+)
 from tests.e2e.lab import Host, Namespace
 
 
@@ -160,10 +168,15 @@ def _peers(
 ) -> float | None:
     few = spaces[: max(10, options.rounds // 10)]
     best: list[float] = []
+    own = NetdCni(host, "bench")
+    timed(own, few[:5], 1)  # its modules are compiled by then
+    cni = row("netd-cni, ADD and DEL, one at a time", timed(own, few, 1))[0].p50_ms
+    row("netd-cni, 8 at a time", timed(own, few, 8))
     if (CNI_FOLDER / "bridge").exists():
         peer = CniBridge(host)
         best.append(row(peer.name + ", one at a time", timed(peer, few, 1))[0].p50_ms)
         row(peer.name + ", 8 at a time", timed(peer, few, 8))
+        print(f"\n- the plugin bridge's ADD takes {best[-1] / cni:.1f} times netd-cni's\n")
     if program := netavark_program():
         other = Netavark(host, program)
         best.append(row(other.name + ", one at a time", timed(other, few, 1))[0].p50_ms)

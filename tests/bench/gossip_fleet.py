@@ -1,6 +1,7 @@
 """Real nodes on this machine: what netd's and serf's have in common when they are measured."""
 
 import json
+import math
 import random
 import threading
 import time
@@ -123,12 +124,20 @@ class Fleet(ABC):
         return max(noticed())
 
     def changes(self, count: int) -> list[float]:
-        """Seconds from when a node tells of a change until the last has seen it."""
+        """Seconds from when a node tells of a change until the last has seen it.
+
+        A change that never reaches all, as may be with a message that is only forwarded, is
+        infinitely late.
+        """
         took_s = []
         for number in range(count):
             time.sleep(0.3 + random.random() * 0.3)
             writer, value = self.change(number)
-            self.sightings.wait(partial(self._all_have, value), CHANGE_S, f"all have {value}")
+            try:
+                self.sightings.wait(partial(self._all_have, value), CHANGE_S, f"all have {value}")
+            except TimeoutError:
+                took_s.append(math.inf)
+                continue
             seen = self.sightings.value(value)
             took_s.append(max(seen.values()) - seen[writer])
         return took_s

@@ -16,10 +16,12 @@ import msgspec
 
 from netd.cluster import identity, snapshot
 from netd.cluster.addresses import PORT, Place
+from netd.cluster.desk import Desk
 from netd.cluster.gossip import gossip_core
 from netd.cluster.identity import NodeKey
 from netd.cluster.node import Node
 from netd.cluster.outbox import News, Outbox
+from netd.cluster.questions import Answers
 from netd.cluster.secret import ClusterSecret
 from netd.cluster.settings import ClusterSettings
 from netd.cluster.sockets import Sockets
@@ -114,6 +116,7 @@ async def open_node(name: str, host: str, orders: Orders, worker: Worker) -> Nod
         seeds=settings.seeds,
         peers=snapshot.load_peers(directory, secret.cluster_id),
         outbox=Teller(name),
+        desk=Desk(Answers(), Counter()),
     )
     await node.start()
     return node

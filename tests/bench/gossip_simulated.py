@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 from netd.gossip.settings import Profile
 from netd.gossip.values import GLOBAL, State
 from tests.bench.gossip_cluster import HEADERS_BYTES, Bench, sealed
-from tests.e2e.lab import die_with_parent
+from tests.lab.process import die_with_parent
 from tests.sim.node import Node
 
 CRASH_S: Final = 120.0  # after which a crash counts as never noticed

@@ -25,7 +25,9 @@ class Peer(ABC):
     def detach(self, space: Namespace) -> None: ...
 
 
-def _run(host: Namespace, command: list[str], text: str, environment: dict[str, str]) -> None:
+def run_program(
+    host: Namespace, command: list[str], text: str, environment: dict[str, str]
+) -> None:
     done = subprocess.run(
         host.wrap(*command),
         input=text,
@@ -42,6 +44,7 @@ class CniBridge(Peer):
     """The CNI reference plugin `bridge` with `host-local` addresses."""
 
     name = "CNI bridge"
+    program = CNI_FOLDER / "bridge"
 
     def __init__(self, host: Host) -> None:
         self._host = host
@@ -76,7 +79,26 @@ class CniBridge(Peer):
             "CNI_CONTAINERID": f"bench{space.pid}",
             "CNI_NETNS": space.path,
         }
-        _run(self._host, [str(CNI_FOLDER / "bridge")], self._config, environment)
+        run_program(self._host, [str(self.program)], self._config, environment)
+
+
+class NetdCni(CniBridge):
+    """netd's own CNI plugin, the interpreter's start included, on a network that is there."""
+
+    name = "netd-cni"
+    program = Path(__file__).parents[2] / "netd/runtimes/cni/netd-cni"
+
+    def __init__(self, host: Host, network: str) -> None:
+        super().__init__(host)
+        self._config = json.dumps(
+            {
+                "cniVersion": "1.0.0",
+                "name": "bench",
+                "type": "netd-cni",
+                "network": network,
+                "socket": host.socket,
+            }
+        )
 
 
 class Netavark(Peer):
@@ -122,7 +144,7 @@ class Netavark(Peer):
             },
             "network_info": {"bench": network},
         }
-        _run(self._host, [self._program, command, space.path], json.dumps(options), {})
+        run_program(self._host, [self._program, command, space.path], json.dumps(options), {})
 
 
 class DockerConnect(Peer):

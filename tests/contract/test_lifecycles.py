@@ -23,6 +23,7 @@ from netd.plan.objects import (
     Veth,
     VethPeer,
 )
+from netd.plan.tunnels import ALL_HOSTS, FdbEntry, Neighbour, Vxlan
 from tests.contract.lab import Lab
 
 MAC = "02:42:0a:14:00:01"
@@ -63,6 +64,12 @@ def veth(box: str) -> Case:
     made = pair(box, master="nd-blue")[0]
     assert isinstance(made, Veth)
     return rests_on, made, replace(made, master="nd-red", hairpin=True, owner="ep-2")
+
+
+def handed_over(_box: str) -> Case:
+    """A pair whose other end stays on the host, for a runtime to move."""
+    made = pair("", inner="np1", master="nd-blue")[0]
+    return [BLUE], made, replace(made, owner="ep-2")
 
 
 def ifb(_box: str) -> Case:
@@ -176,15 +183,74 @@ def mapping(_box: str) -> Case:
     return [ruleset(forward_guard=False)], element, replace(element, value=("fd20::3", "81"))
 
 
+def slot(_box: str) -> Case:
+    element = SetElement(
+        owner="virtual-my_web.site",
+        set_name="spread3_4",
+        element=("10.191.0.9", "udp", "53", "2"),
+        value=("10.20.0.2", "5353"),
+    )
+    return [ruleset(forward_guard=False)], element, replace(element, value=("10.20.0.3", "53"))
+
+
 def free_veth(box: str) -> Case:
     made = pair(box)[0]
     assert isinstance(made, Veth)
     return [], made, replace(made, mtu=1400)
 
 
+def vxlan(_box: str) -> Case:
+    made = Vxlan(
+        owner="net-1",
+        name="nx-blue",
+        mtu=1450,
+        vni=5000,
+        port=4789,
+        mac=OTHER_MAC,
+        master="nd-blue",
+    )
+    changed = replace(made, mac="02:42:0a:14:00:98", flood=True, owner="net-2")
+    return [replace(BLUE, mtu=1450)], made, changed
+
+
+def vxlan6(box: str) -> Case:
+    rests_on, made, changed = vxlan(box)
+    assert isinstance(made, Vxlan)
+    assert isinstance(changed, Vxlan)
+    return rests_on, replace(made, family=6), replace(changed, family=6)
+
+
+def fdb_entry(box: str) -> Case:
+    made = FdbEntry(owner="net-1", link="nx-blue", mac="02:42:0a:14:00:07", destination="192.0.2.7")
+    return [*vxlan(box)[0], vxlan(box)[1]], made, replace(made, destination="192.0.2.8")
+
+
+def fdb_entry6(box: str) -> Case:
+    made = FdbEntry(
+        owner="net-1", link="nx-blue", mac="02:42:0a:14:00:07", destination="2001:db8::7"
+    )
+    return [*vxlan6(box)[0], vxlan6(box)[1]], made, replace(made, destination="2001:db8::8")
+
+
+def all_hosts(box: str) -> Case:
+    made = FdbEntry(owner="net-1", link="nx-blue", mac=ALL_HOSTS, destination="192.0.2.7")
+    return [*vxlan(box)[0], vxlan(box)[1]], made, None
+
+
+def neighbour4(box: str) -> Case:
+    made = Neighbour(owner="net-1", link="nd-blue", address="10.20.0.7", mac="02:42:0a:14:00:07")
+    return [*vxlan(box)[0], vxlan(box)[1]], made, replace(made, mac="02:42:0a:14:00:08")
+
+
+def neighbour6(box: str) -> Case:
+    made = Neighbour(owner="net-1", link="nd-blue", address="fd20::7", mac="02:42:0a:14:00:07")
+    return [*vxlan(box)[0], vxlan(box)[1]], made, replace(made, mac="02:42:0a:14:00:08")
+
+
 CASES = [
     bridge,
     veth,
+    handed_over,
     free_veth,
     ifb,
     shim,
@@ -203,6 +269,14 @@ CASES = [
     table,
     member,
     mapping,
+    slot,
+    vxlan,
+    vxlan6,
+    fdb_entry,
+    fdb_entry6,
+    all_hosts,
+    neighbour4,
+    neighbour6,
 ]
 
 

@@ -1,19 +1,24 @@
 """Two worlds for the same tests: the fake kernel's, and a real one in fresh namespaces."""
 
 import socket
+import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from netd.engine.interfaces import Kernel
 from netd.kernel.fake import FakeKernel
 from netd.model.endpoint import Sandbox
 from netd.plan.objects import HOST
 from netd.plan.ports import HeldPort
+from netd.plan.tunnels import FdbEntry, Neighbour
 from tests.netns.conftest import Container, run
 
 KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+
+Half = Literal["bridge", "link"]
+"""Which half of a forwarding entry: the bridge's or the VXLAN link's."""
 
 
 class World(Protocol):
@@ -42,7 +47,13 @@ class World(Protocol):
     def delete_link(self, name: str, ns: str = HOST) -> None: ...
     def rename_link(self, name: str, new: str, ns: str = HOST) -> None: ...
     def set_link(
-        self, name: str, ns: str = HOST, *, up: bool | None = None, master: str | None = None
+        self,
+        name: str,
+        ns: str = HOST,
+        *,
+        up: bool | None = None,
+        master: str | None = None,
+        mtu: int | None = None,
     ) -> None: ...
     def add_address(self, link: str, address: str, ns: str = HOST) -> None: ...
     def delete_address(self, link: str, address: str, ns: str = HOST) -> None: ...
@@ -50,8 +61,24 @@ class World(Protocol):
         self, destination: str, link: str, ns: str = HOST, *, gateway: str | None = None
     ) -> None: ...
     def delete_route(self, destination: str, link: str, ns: str = HOST) -> None: ...
+    def set_fdb_entry(self, entry: FdbEntry) -> None:
+        """Both halves, whether they are there or not."""
+        ...
+
+    def delete_fdb_half(self, half: Half, entry: FdbEntry) -> None: ...
+    def set_neighbour(self, neighbour: Neighbour) -> None: ...
+    def delete_neighbour(self, neighbour: Neighbour) -> None: ...
+    def spoil_port(self, name: str) -> None:
+        """Have a bridge forward what it could answer to its port."""
+        ...
+
     def flush_ruleset(self) -> None: ...
     def listen(self, port: HeldPort) -> None: ...
+    def process(self) -> int:
+        """A new process; its pid."""
+        ...
+
+    def end_process(self, pid: int) -> None: ...
 
 
 class FakeWorld:
@@ -93,9 +120,15 @@ class FakeWorld:
         self.fake.by_hand.delete_link(name, ns)
 
     def set_link(
-        self, name: str, ns: str = HOST, *, up: bool | None = None, master: str | None = None
+        self,
+        name: str,
+        ns: str = HOST,
+        *,
+        up: bool | None = None,
+        master: str | None = None,
+        mtu: int | None = None,
     ) -> None:
-        self.fake.by_hand.set_link(name, ns, up=up, master=master)
+        self.fake.by_hand.set_link(name, ns, up=up, master=master, mtu=mtu)
 
     def add_address(self, link: str, address: str, ns: str = HOST) -> None:
         self.fake.by_hand.add_address(link, address, ns)
@@ -111,11 +144,32 @@ class FakeWorld:
     def delete_route(self, destination: str, link: str, ns: str = HOST) -> None:
         self.fake.by_hand.delete_route(destination, link, ns)
 
+    def set_fdb_entry(self, entry: FdbEntry) -> None:
+        self.fake.by_hand.set_fdb_entry(entry.link, entry.mac, entry.destination)
+
+    def delete_fdb_half(self, half: Half, entry: FdbEntry) -> None:
+        self.fake.by_hand.delete_fdb_half(half, entry)
+
+    def set_neighbour(self, neighbour: Neighbour) -> None:
+        self.fake.by_hand.set_neighbour(neighbour.link, neighbour.address, neighbour.mac)
+
+    def delete_neighbour(self, neighbour: Neighbour) -> None:
+        self.fake.by_hand.delete_neighbour(neighbour.link, neighbour.address)
+
+    def spoil_port(self, name: str) -> None:
+        self.fake.by_hand.spoil_port(name)
+
     def flush_ruleset(self) -> None:
         self.fake.by_hand.flush_ruleset()
 
     def listen(self, port: HeldPort) -> None:
         self.fake.by_hand.listen(port)
+
+    def process(self) -> int:
+        return self.fake.processes.start()
+
+    def end_process(self, pid: int) -> None:
+        self.fake.processes.end(pid)
 
 
 class RealWorld:
@@ -136,6 +190,7 @@ class RealWorld:
         self._folder = folder
         self._stack = stack
         self._containers: dict[str, Container] = {}
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
 
     async def container(self) -> Sandbox:
         made = self._make()
@@ -182,10 +237,18 @@ class RealWorld:
         self._run(ns, "ip", "link", "del", name)
 
     def set_link(
-        self, name: str, ns: str = HOST, *, up: bool | None = None, master: str | None = None
+        self,
+        name: str,
+        ns: str = HOST,
+        *,
+        up: bool | None = None,
+        master: str | None = None,
+        mtu: int | None = None,
     ) -> None:
         if up is not None:
             self._run(ns, "ip", "link", "set", name, "up" if up else "down")
+        if mtu is not None:
+            self._run(ns, "ip", "link", "set", name, "mtu", str(mtu))
         if master is not None:
             self._run(
                 ns, "ip", "link", "set", name, *(["master", master] if master else ["nomaster"])
@@ -206,6 +269,24 @@ class RealWorld:
     def delete_route(self, destination: str, link: str, ns: str = HOST) -> None:
         self._run(ns, "ip", "route", "del", destination, "dev", link)
 
+    def set_fdb_entry(self, entry: FdbEntry) -> None:
+        to = f"{entry.mac} dev {entry.link} dst {entry.destination} self master static"
+        run("bridge", "fdb", "replace", *to.split())
+
+    def delete_fdb_half(self, half: Half, entry: FdbEntry) -> None:
+        which = f"dst {entry.destination} self" if half == "link" else "master"
+        run("bridge", "fdb", "del", entry.mac, "dev", entry.link, *which.split())
+
+    def set_neighbour(self, neighbour: Neighbour) -> None:
+        to = f"{neighbour.address} dev {neighbour.link} lladdr {neighbour.mac} nud permanent"
+        run("ip", "neighbour", "replace", *to.split())
+
+    def delete_neighbour(self, neighbour: Neighbour) -> None:
+        run("ip", "neighbour", "del", neighbour.address, "dev", neighbour.link)
+
+    def spoil_port(self, name: str) -> None:
+        run("bridge", "link", "set", "dev", name, "neigh_suppress", "off")
+
     def flush_ruleset(self) -> None:
         run("nft", "flush", "ruleset")
 
@@ -217,6 +298,17 @@ class RealWorld:
         other.bind((port.address, port.port))
         if port.protocol == "tcp":
             other.listen()
+
+    def process(self) -> int:
+        made = self._stack.enter_context(subprocess.Popen(["sleep", "infinity"]))
+        self._stack.callback(made.kill)
+        self._processes[made.pid] = made
+        return made.pid
+
+    def end_process(self, pid: int) -> None:
+        process = self._processes.pop(pid)
+        process.kill()
+        process.wait()
 
     def _run(self, ns: str, *command: str) -> str:
         return run(*command) if ns == HOST else self._containers[ns].run(*command)

@@ -11,9 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -21,14 +20,13 @@ from typing import Any, Final
 
 from netd.client.client import Client
 from tests.e2e.lab import Machine, Namespace
+from tests.lab.waiting import DEADLINE_S, wait_for
 
 BIN: Final = Path(sys.executable).parent
 PORT: Final = 7940
 # For benchmarks of networks (RFC 2544): no host route of a machine leads there.
 FIRST_ADDRESS: Final = IPv4Address("198.18.0.1")
 PREFIX: Final = 15
-POLL_S: Final = 0.05
-DEADLINE_S: Final = 60.0
 
 _TABLE: Final = "lab_cuts"
 _TABLE_TEXT: Final = f"""
@@ -36,27 +34,6 @@ table inet {_TABLE} {{
     chain input {{ type filter hook input priority -300; policy accept; }}
 }}
 """
-
-
-def wait_for(
-    predicate: Callable[[], object],
-    deadline_s: float = DEADLINE_S,
-    *,
-    what: str = "",
-    show: Callable[[], object] | None = None,
-) -> float:
-    """Ask until `predicate` is true; the seconds that it took.
-
-    After `deadline_s` it fails with what was awaited and what `show` gives.
-    """
-    began_s = time.monotonic()
-    while not predicate():
-        waited_s = time.monotonic() - began_s
-        if waited_s >= deadline_s:
-            shown = "" if show is None else f": {show()}"
-            raise AssertionError(f"not within {deadline_s:g} s: {what or predicate}{shown}")
-        time.sleep(POLL_S)
-    return time.monotonic() - began_s
 
 
 class ClusterHost(Machine):

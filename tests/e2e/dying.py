@@ -31,7 +31,8 @@ from netd.model.network import NetworkSpec
 from netd.plan.operations import Failure, Operation
 from netd.plan.ports import HeldPort
 from netd.store.sqlite import SqliteStore
-from tests.e2e.lab import Host, Process, die_with_parent
+from tests.e2e.lab import Host, Process
+from tests.lab.process import die_with_parent
 from tests.unit.memory_cluster import Mesh
 
 

@@ -4,7 +4,6 @@ Nothing here needs names in /run/netns: namespaces are held open by sleeping pro
 end with them, so a test run that is killed leaves nothing but processes that end themselves.
 """
 
-import ctypes
 import json
 import os
 import signal
@@ -12,23 +11,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 from netd.client.client import Client
 from netd.client.errors import Unreachable
+from tests.lab.process import die_with_parent
 
-PR_SET_PDEATHSIG = 1
 START_DEADLINE_S = 20.0
 TRUE_DEADLINE_S = 5.0
-
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def die_with_parent() -> None:
-    """To be called in a child: it is killed when its parent ends, however that ends."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def await_true(condition: Callable[[], bool], within_s: float = TRUE_DEADLINE_S) -> None:
@@ -70,16 +62,18 @@ class Process(Protocol):
 class Namespace:
     """A network namespace held open by a process; `lo` is up if asked for."""
 
+    UNSHARE: tuple[str, ...] = ("unshare", "--net")
+
     def __init__(self, stack: ExitStack, *, loopback: bool = False) -> None:
         self._process = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", "echo; exec sleep infinity"],
+            [*self.UNSHARE, "sh", "-c", "echo; exec sleep infinity"],
             stdout=subprocess.PIPE,
             preexec_fn=die_with_parent,
         )
         stack.enter_context(self._process)
         stack.callback(self.end)
         assert self._process.stdout is not None
-        assert self._process.stdout.readline() == b"\n", "unshare --net failed"
+        assert self._process.stdout.readline() == b"\n", f"{' '.join(self.UNSHARE)} failed"
         self.pid = self._process.pid
         self.path = f"/proc/{self.pid}/ns/net"
         if loopback:
@@ -139,10 +133,12 @@ class Machine(Namespace):
         self.socket = str(folder / "netd.sock")
         self.log = folder / "netd.log"
         self.around: tuple[str, ...] = ()  # the command that the daemon is run by
+        self.registry = False  # whether the daemon starts one; it needs a folder open to others
         self._stack = stack
         self._daemon: Process | None = None
         self.client = Client(self.socket)
         stack.callback(self.client.close)
+        stack.callback(self._end_registry)
         stack.callback(self.kill)
 
     def container(self) -> Namespace:
@@ -151,7 +147,9 @@ class Machine(Namespace):
     def launch(self, *flags: str, environment: dict[str, str] | None = None) -> None:
         """Start the daemon without waiting for it."""
         arguments = ["--socket", self.socket, "--state-dir", str(self.folder / "state")]
-        arguments += ["--node", self.node, "--no-registry", *flags]
+        arguments += ["--node", self.node, *flags]
+        if not self.registry:
+            arguments.append("--no-registry")
         self._daemon = self._spawn(arguments, environment or {})
 
     def _spawn(self, arguments: list[str], environment: dict[str, str]) -> Process:
@@ -206,6 +204,13 @@ class Machine(Namespace):
             self._daemon.kill()
             self._daemon.wait()
             self._daemon = None
+
+    def _end_registry(self) -> None:
+        """A killed daemon leaves it."""
+        file = self.folder / "state/registry.pid"
+        if self.registry and file.exists():
+            with suppress(ProcessLookupError):
+                os.kill(json.loads(file.read_text())["pid"], signal.SIGKILL)
 
     def await_end(self) -> int:
         """Wait until the daemon has ended by itself; its exit code."""

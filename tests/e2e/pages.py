@@ -33,10 +33,11 @@ ADDRESSES: Final = {"host-2": "192.0.2.20", "host-3": "192.0.2.30"}
 # What differs from run to run, and what it becomes.
 NORMAL: Final = (
     (re.compile(r"\b(nv|ni)[0-9a-f]{12}\b"), r"\1<id>"),
-    (re.compile(r"\b([0-9a-f]{16}|[0-9a-f]{32})\b"), "<id>"),
+    (re.compile(r"\b([0-9a-f]{16}|[0-9a-f]{32}|[0-9a-f]{64})\b"), "<id>"),
     (re.compile(r"\b(key|use|rm) [0-9a-f]{8}\b|^[0-9a-f]{8}\b"), "<key>"),
     (re.compile(r"^(rtt_ms|clock_offset_ms|epoch|incarnation) +\S+$"), r"\1 <n>"),
     (re.compile(r"\bRTT +"), "RTT "),
+    (re.compile(r"\balive +[0-9.]+ ms$"), "alive"),  # a host that has not been pinged has none
     (re.compile(r"\b(alive|suspect|dead|left) +(?:[0-9]+\.[0-9]|-) +"), r"\1 <rtt> "),
     (re.compile(r"\d{4}-\d\d-\d\dT[0-9:.]+Z"), "<time>"),
     (re.compile(r"[0-9./]+ ms\b"), "<n> ms"),
@@ -44,6 +45,7 @@ NORMAL: Final = (
     (re.compile(r"\b18[4-6]\d{7}\b"), "<table>"),  # of one endpoint, see netd/plan/interior.py
     (re.compile(r"\bLinux \d+\.\d+\.\d+\S*"), "Linux <version>"),
     (re.compile(r"process \d+"), "process <n>"),
+    (re.compile(r"\brun-\d+-[0-9a-f]{8}\b"), "run-<id>"),
     (re.compile(r"net:\[\d+\]"), "net:[<n>]"),
 )
 _END: Final = "\x1e"
@@ -172,7 +174,10 @@ class Lab:
         self._shells[name] = Shell(self._stack, place.wrap(*own))
         self._do(
             name,
-            f"mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && hostname {name} && "
+            "mount -t tmpfs tmpfs /run && mkdir /run/cgroup && "
+            # Engines want control groups, which the network's own /sys comes without.
+            "mount --rbind /sys/fs/cgroup /run/cgroup && mount -t sysfs sysfs /sys && "
+            f"mount --move /run/cgroup /sys/fs/cgroup && rmdir /run/cgroup && hostname {name} && "
             # Servers look the host's name up when they start.
             f"printf '127.0.0.1 localhost\\n{address} {name}\\n' >/run/hosts && "
             "mount --bind /run/hosts /etc/hosts && "

@@ -10,7 +10,8 @@ import pytest
 
 import netd
 from netd.client.client import Client
-from tests.e2e.cluster_lab import Cluster, ClusterHost, wait_for
+from tests.e2e.cluster_lab import Cluster, ClusterHost
+from tests.lab.waiting import wait_for
 
 # `fast` is to tell a crash of one of five within 5.5 s; a machine with more to do gets longer.
 DETECTED_S = 55.0

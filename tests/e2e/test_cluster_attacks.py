@@ -17,8 +17,9 @@ from netd.cluster import identity, snapshot
 from netd.cluster.identity import NodeKey
 from netd.cluster.secret import load
 from netd.cluster.tokens import JoinToken
-from tests.e2e.cluster_lab import PORT, Cluster, ClusterHost, wait_for
+from tests.e2e.cluster_lab import PORT, Cluster, ClusterHost
 from tests.e2e.lab import Namespace, fill_disk
+from tests.lab.waiting import wait_for
 
 PACKETS = 30
 SPEAKERS = 150  # connections that say next to nothing

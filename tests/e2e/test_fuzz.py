@@ -21,8 +21,11 @@ from tests.e2e.lab import Host, Namespace
 from tests.e2e.remains import Remains
 
 BASE = "http://netd"
-EXAMPLES = 60  # for each call and each way to make its data
-STREAMS = ("/v1/events", "/v1/names")  # never end, so they are no question with an answer
+# For each call and each way to make its data; the former where some data makes sense.
+EXAMPLES = 60
+EXAMPLES_OF_NONSENSE = 15
+# What never ends is no question with an answer.
+STREAMS = ("/v1/events", "/v1/names", "/v1/directory", "/v1/kv-changes")
 NOWHERE = 4_194_304  # the highest pid that may be asked for; PID_MAX_LIMIT is not given away
 
 CHECKS = [
@@ -61,6 +64,44 @@ SENSE: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 SENSE["/v1/endpoints/{id}"] = {
     name: SENSE["/v1/networks/{network}/endpoints"][name]
     for name in ("aliases", "ports", "bandwidth")
+}
+
+
+SENSE["/v1/services/{id}"] = {
+    "name": st.sampled_from(["web", "api"]),
+    "address": st.sampled_from(["", "10.30.0.9", "fd30::9"]),
+    "port": st.sampled_from([0, 80]),
+    "tags": st.sampled_from([[], ["v1", "v2"]]),
+    "meta": st.sampled_from([{}, {"k": "v"}]),
+    "weights": st.sampled_from([{}, {"passing": 0}, {"passing": 9, "warning": 1}]),
+    "checks": st.sampled_from(
+        [
+            [],
+            [{"kind": "ttl", "id": "ttl", "ttl_s": 60}, {"kind": "http", "target": "http://a/"}],
+            [{"kind": "alias", "id": "alias", "target": "s1"}],
+        ]
+    ),
+    "endpoint": st.just(""),
+    "pid": st.none(),
+    "network": st.sampled_from(["", "blue"]),
+}
+SENSE["/v1/services/{id}/checks/{check}"] = {
+    "status": st.sampled_from(["passing", "warning", "critical"]),
+    "output": st.sampled_from(["", "of a test"]),
+}
+
+
+SENSE["/v1/checks"] = {
+    "reports": st.lists(
+        st.fixed_dictionaries(
+            {
+                "service": st.sampled_from(["s1", "s2"]),
+                "check": st.sampled_from(["ttl", "alias"]),
+                "status": st.sampled_from(["passing", "warning", "critical"]),
+            }
+        ),
+        max_size=3,
+    )
 }
 
 
@@ -110,6 +151,8 @@ class Fuzzed:
     def give_sense(self, case: Any, data: st.DataObject) -> None:
         """Let some of the case make sense, and keep it off the machine that runs the test."""
         sense = SENSE.get(case.path, {})
+        if isinstance(case.query, dict):
+            case.query.pop("wait_s", None)  # of seconds until something changes
         if isinstance(case.body, dict) and sense:
             # Mostly one thing is wild at a time, so that it gets past the checks of the others.
             names = sorted(case.body.keys() | sense.keys())
@@ -123,6 +166,9 @@ class Fuzzed:
                     case.body.pop(name, None)
             if "{network}" in case.path:
                 self._keep_off_the_machine(case.body, data)
+        if case.path.startswith("/v1/services/"):
+            self._name_instances(case.path_parameters, data)
+            return
         some = st.sampled_from([True, True, True, False])
         if "network" in (case.path_parameters or {}) and data.draw(some):
             case.path_parameters["network"] = data.draw(st.sampled_from(["blue", "blue", "n1"]))
@@ -130,6 +176,19 @@ class Fuzzed:
             ids = [endpoint["id"] for endpoint in self.host.client.endpoints()] or ["none"]
             # What is drawn must not depend on what is there.
             case.path_parameters["id"] = ids[data.draw(st.integers(0, 99)) % len(ids)]
+
+    def _name_instances(self, parameters: dict[str, Any], data: st.DataObject) -> None:
+        for name, known in (("id", ["s1", "s2", "s3"]), ("check", ["ttl", "alias"])):
+            if name in parameters and data.draw(st.sampled_from([True, True, True, False])):
+                parameters[name] = data.draw(st.sampled_from(known))
+        if parameters.get("check") in ("ttl", "alias"):
+            self._register_again(parameters["id"])
+
+    def _register_again(self, instance: str) -> None:
+        """Without it there would be checks to report by chance alone."""
+        if instance in ("s1", "s2", "s3"):
+            ttl = {"kind": "ttl", "id": "ttl", "ttl_s": 60}
+            self.host.client.register(instance, name="web", checks=[ttl])
 
     def _keep_off_the_machine(self, body: dict[str, Any], data: st.DataObject) -> None:
         """A pid or path made at random may be that of a process of the machine itself."""
@@ -153,7 +212,8 @@ class Fuzzed:
             assert problem["detail"]
             assert len(response.content) < 4096
         if status == 201 and not keep:
-            kind = "endpoints" if "endpoints" in case.path else "networks"
+            kinds = ("endpoints", "services", "virtuals", "sessions", "networks")
+            kind = next((kind for kind in kinds if kind in case.path), "networks")
             answer = self.session.delete(f"{BASE}/v1/{kind}/{response.json()['id']}")
             assert answer.status_code in (204, 409)
 
@@ -168,6 +228,7 @@ def fuzzed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fuzzed]:
         yield Fuzzed(host, session, [host.container() for _ in range(3)])
 
 
+@pytest.mark.timeout(300)
 def test_every_call_with_any_data(fuzzed: Fuzzed) -> None:
     host = fuzzed.host
     fuzzed.session.get(f"{BASE}/healthz")  # connects
@@ -189,6 +250,10 @@ def test_every_call_with_any_data(fuzzed: Fuzzed) -> None:
         *(("POST", "/v1/networks", status) for status in (200, 201, 400, 409)),
         *(("POST", attach, status) for status in (201, 400, 404, 409)),
         *(("PATCH", "/v1/endpoints/{id}", status) for status in (200, 400, 404)),
+        *(("PUT", "/v1/services/{id}", status) for status in (200, 201, 400)),
+        *(("PUT", "/v1/services/{id}/checks/{check}", status) for status in (204, 400, 404)),
+        *(("PUT", "/v1/checks", status) for status in (200, 400)),
+        *(("PUT", "/v1/services/{id}/maintenance", status) for status in (200, 400, 404)),
     }, fuzzed.answers
     _remove_all(host)
     before.check(host)
@@ -197,7 +262,7 @@ def test_every_call_with_any_data(fuzzed: Fuzzed) -> None:
 def _fuzz(fuzzed: Fuzzed, operation: Any, mode: GenerationMode) -> None:
     @seed(20)
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=EXAMPLES if operation.path in SENSE else EXAMPLES_OF_NONSENSE,
         deadline=None,
         database=None,
         phases=[Phase.generate],
@@ -219,6 +284,10 @@ def _fuzz(fuzzed: Fuzzed, operation: Any, mode: GenerationMode) -> None:
 
 
 def _remove_all(host: Host) -> None:
+    for virtual in host.client.virtuals():
+        host.client.unexpose(virtual["id"])
+    for service in host.client.services():
+        host.client.deregister(service["id"])
     for endpoint in host.client.endpoints():
         host.client.detach(endpoint["id"])
     for network in host.client.networks():

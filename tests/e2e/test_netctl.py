@@ -121,6 +121,8 @@ def test_a_day_with_netctl(desk: Desk, tmp_path: Path) -> None:
 
     endpoint = _attach_and_update(desk)
     _look(desk)
+    _register(desk)
+    _keep_keys(desk)
 
     assert desk.good("plan").out == "nothing to do\n"
     assert desk.good("plan", "--exit-code").code == 0
@@ -143,6 +145,9 @@ def test_a_day_with_netctl(desk: Desk, tmp_path: Path) -> None:
     assert "_NETCTL_COMPLETE=bash_complete" in desk.good("completion", "bash").out
     _watch(desk)
     _meet(desk, tmp_path)
+    assert desk.good("wait").err == "ready\n"
+    desk.used.add("run")  # see test_run.py
+    desk.used |= {"import docker", "import cni", "import podman"}  # see test_import.py
     assert desk.used >= set(commands(cli))  # a new command has a place in this day, too
 
 
@@ -172,7 +177,7 @@ def _attach_and_update(desk: Desk) -> str:
 
 def _look(desk: Desk) -> None:
     assert desk.good("resolve", "www.blue").table == [
-        {"NAME": "www.blue.netd.internal", "TTL": "5", "TYPE": "A", "DATA": "10.20.0.2"}
+        {"NAME": "www.blue.netd.internal", "TTL": "2", "TYPE": "A", "DATA": "10.20.0.2"}
     ]
     assert desk.good("resolve", "web", "--from", "10.20.0.2", "-q").out == "10.20.0.2\n"
     assert "no AAAA record" in desk.refused(3, "resolve", "web.blue", "--type", "aaaa")
@@ -187,10 +192,46 @@ def _look(desk: Desk) -> None:
     assert desk.good("version").fields == {"netctl": "0.1.0", "netd": "0.1.0"}
     doctor = desk("doctor")
     assert doctor.code == 0, doctor
+    assert "- web  10.20.0.2" in desk.good("topology").out
+    assert desk.good("explain", "web", "10.20.0.1").err == "web to 10.20.0.1: ok\n"
+    nobody = desk("explain", "web", "10.20.0.77")
+    assert (nobody.code, "an address of network blue" in nobody.out) == (1, True)
+    assert "no overlay network 'blue'" in desk.refused(3, "network", "reclaim", "blue", "host-9")
+    desk.used.add("network reclaim")
     desk.used.add("doctor")
     assert re.search(r"^\d+ checks: 0 errors, \d+ warnings?$", doctor.err, re.MULTILINE)
     for line in doctor.out.splitlines():
         assert line.startswith(("ok       ", "warning  ", "         remedy: ")), line
+
+
+def _register(desk: Desk) -> None:
+    assert desk.good("service", "register", "job", "--id", "j1", "--check", "ttl=1m").out == "j1\n"
+    for verb, status in (("warn", "warning"), ("fail", "critical"), ("pass", "passing")):
+        desk.good("service", verb, "j1")
+        (row,) = desk.good("service", "ls").table
+        assert (row["NAME"], row["ID"], row["STATUS"]) == ("job", "j1", status)
+    desk.good("service", "maintenance", "j1", "on")
+    assert desk.good("service", "inspect", "j1").fields["status"] == "critical"
+    desk.good("service", "maintenance", "j1", "off")
+    addresses = ",".join(desk.good("service", "expose", "job", "--port", "80:8080").out.split())
+    (row,) = desk.good("service", "virtual", "ls").table
+    assert (row["ADDRESSES"], row["PORTS"]) == (addresses, "80:8080/tcp")
+    assert desk.good("service", "virtual", "inspect", "job").fields["addresses"] == addresses
+    assert desk.good("dns", "trace", "job.service.netd.internal").err.endswith(": NOERROR\n")
+    assert desk.good("dns", "status").fields["connected"] == "no"  # this host's netd has none
+    desk.used |= {"service virtual ls", "service virtual inspect"}
+    desk.good("service", "unexpose", "job")
+    assert desk.good("service", "deregister", "j1").out == "j1\n"
+
+
+def _keep_keys(desk: Desk) -> None:
+    desk.good("kv", "put", "app/mode", "fast")
+    assert desk.good("kv", "get", "app/mode").out.strip() == "fast"
+    assert "app/mode" in desk.good("kv", "ls").out
+    assert desk.good("kv", "status").fields["holder"] == "host-1"
+    desk.good("kv", "move", "host-1")
+    desk.good("kv", "delete", "app/mode")
+    desk.refused(3, "kv", "get", "app/mode")
 
 
 def _watch(desk: Desk) -> None:
@@ -223,7 +264,7 @@ def _meet(desk: Desk, folder: Path) -> None:
     with ExitStack() as stack:
         socket = str(folder / "outside.sock")
         desk.host.outside.start(
-            stack, *NETD, "--cluster-key", str(key_file), "--node", "host-2",
+            stack, *NETD, "--no-registry", "--cluster-key", str(key_file), "--node", "host-2",
             "--socket", socket, "--state-dir", str(folder / "state"),
         )  # fmt: skip
         await_true(lambda: desk("status", socket=socket).code == 0, within_s=20)
@@ -300,7 +341,7 @@ ATTACH = ("endpoint", "attach", "blue", "--container", "c9")
         (3, ("endpoint", "detach", "nope"), "there is no endpoint 'nope'"),
         (3, ("endpoint", "ls", "--network", "nope"), "there is no network 'nope'"),
         (3, ("resolve", "nobody.blue"), "nobody.blue has no A record (NXDOMAIN)"),
-        (2, ("resolve", "web", "--from", "x"), "--from: 'x' is not an IP address"),
+        (3, ("resolve", "web", "--from", "x"), "--from: 'x' is neither an address nor a container"),
         (2, ATTACH, "--netns: give the container's network namespace"),
         (2, (*ATTACH, "--pid", "1", "--netns", "x"), "--netns and --pid exclude each other"),
         (3, (*ATTACH, "--pid", "4194304"), "--pid: there is no process 4194304"),

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import struct
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from netd.engine.interfaces import Trigger
 from netd.kernel.monitor import DATAGRAMS_PER_WAKE_UP, Monitor
 from netd.kernel.nft_events import NftEvents
 from netd.kernel.rtnl_events import HOST_NSID, RtnlEvents
+from netd.kernel.tunnel_events import TunnelEvents
 from tests.netns.conftest import Container, run
 
 OWN_TABLE = "table inet netd { chain input { type filter hook input priority 0; }; }"
@@ -73,6 +75,57 @@ def attach(container: Container) -> None:
     container.run("ip", "address", "add", "10.77.0.2/24", "dev", "eth0")
     container.run("ip", "link", "set", "eth0", "up")
     container.run("ip", "route", "add", "default", "via", "10.77.0.1")
+
+
+# Tunnels: tests/contract/test_tunnels.py has what is told of them
+
+
+def make_bridge(name: str, group: str) -> None:
+    """A bridge with a tunnel in it; of netd's if the group says so."""
+    run("ip", "link", "add", name, "up", "group", group, "type", "bridge")
+    vni = "5" if name == "nd-blue" else "6"
+    vxlan = ("type", "vxlan", "id", vni, "dstport", "4789", "nolearning")
+    run("ip", "link", "add", f"x-{name}", "up", "master", name, "group", group, *vxlan)
+
+
+def change_entries(name: str) -> None:
+    mac = "0e:00:00:00:00:07"
+    static = ("master", "self", "static")
+    run("bridge", "fdb", "replace", mac, "dev", f"x-{name}", "dst", "192.0.2.7", *static)
+    for state in ("permanent", "reachable"):
+        run("ip", "neighbour", "replace", "10.9.0.7", "lladdr", mac, "dev", name, "nud", state)
+    run("ip", "neighbour", "del", "10.9.0.7", "dev", name)
+
+
+async def test_entries_of_other_programs_links_do_not_wake_it_up(watched: Watched) -> None:
+    make_bridge("br-other", "0")
+    make_bridge("nd-blue", "28260")
+    heard = {}
+    for name in ("", "br-other", "nd-blue"):
+        await watched.fence()
+        before = watched.monitor.events_total
+        for _ in range(10 if name else 0):
+            change_entries(name)
+        seen = {(trigger.kind, trigger.verb) for trigger in await watched.fence()}
+        heard[name] = watched.monitor.events_total - before
+        entries = {("fdb", "new"), ("neighbour", "new"), ("neighbour", "delete")}
+        seen.discard(("link", "new"))  # the kernel may tell a second later that a new link is up
+        assert seen == (entries if name == "nd-blue" else set())
+    assert heard["br-other"] < heard[""] + 10
+    assert heard["nd-blue"] > heard[""] + 30
+
+
+async def test_tunnels_that_were_there_before_the_watch_are_watched() -> None:
+    make_bridge("nd-blue", "28260")
+    watched = Watched()
+    try:
+        change_entries("nd-blue")
+        await watched.until(lambda seen: (seen.kind, seen.verb) == ("fdb", "new"))
+        await watched.until(lambda seen: (seen.kind, seen.verb) == ("neighbour", "delete"))
+        run("bridge", "link", "set", "dev", "x-nd-blue", "neigh_suppress", "on")
+        await watched.until(lambda seen: (seen.name, seen.flood) == ("x-nd-blue", True))
+    finally:
+        watched.stop()
 
 
 # Links, addresses, routes and rules of the host
@@ -392,10 +445,18 @@ def test_nonsense_from_rtnetlink_raises_only_what_the_reader_counts(kind: int, b
     message = struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
     for data in (message, message[:-1], body):
         try:
-            triggers = RtnlEvents().triggers(data, HOST_NSID)
+            triggers = RtnlEvents(TunnelEvents()).triggers(data, HOST_NSID)
         except NOT_UNDERSTOOD:
             continue
         assert all(isinstance(trigger, Trigger) for trigger in triggers)
+
+
+@given(kind=st.sampled_from([28, 29]), body=st.binary(max_size=80))
+def test_nonsense_about_entries_raises_only_what_the_reader_counts(kind: int, body: bytes) -> None:
+    message = struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+    for data in (message, message[:-1], body):
+        with suppress(*NOT_UNDERSTOOD):
+            assert TunnelEvents().triggers(data, HOST_NSID) == []
 
 
 @given(kind=st.integers(0, 24), body=st.binary(max_size=80))

@@ -11,7 +11,7 @@ from netd.kernel.nft import ALTERED, Nftables
 from netd.model.network import Network
 from netd.plan.diff import difference
 from netd.plan.firewall import SETS, network_elements, ruleset
-from netd.plan.objects import Object, Ruleset, SetElement, state_of
+from netd.plan.objects import Object, Ruleset, SetElement, State, state_of
 from netd.plan.operations import Operation, Verb
 from tests.netns.conftest import run
 
@@ -53,6 +53,8 @@ EVERY_KIND = [
     *BLUE,
     SetElement(owner="b1", set_name="local4", element=("10.9.9.9/32", "nd-one")),
     SetElement(owner="host", set_name="internal", element=("nd+a.b@c_d-e",)),
+    SetElement(owner="host", set_name="vteps4", element=("198.18.0.2",)),
+    SetElement(owner="host", set_name="vteps6", element=("2001:db8::2",)),
     SetElement(
         owner="e1",
         set_name="ports4",
@@ -64,6 +66,19 @@ EVERY_KIND = [
         owner="e-2", set_name="ports6", element=("2001:db8::1", "sctp", "1"), value=("fd00::2", "2")
     ),
     SetElement(owner="e1", set_name="ports6_any", element=("tcp", "65535"), value=("fd00::2", "1")),
+    SetElement(owner="n1", set_name="own4", element=("nd-blue",), value=("10.20.0.9",)),
+    SetElement(owner="n1", set_name="own6", element=("nd-blue",), value=("fd00:1::9",)),
+    *(
+        SetElement(
+            owner="virtual-my_web.site",
+            set_name=name,
+            element=("10.191.255.9" if name.endswith("4") else "fd6e::9", "udp", "53", str(slot)),
+            value=("10.20.0.2" if name.endswith("4") else "::ffff:1:2:3", "65535"),
+        )
+        for name, spec in SETS.items()
+        if spec.slots
+        for slot in {0, spec.slots // 2, spec.slots - 1}
+    ),
 ]
 
 
@@ -293,6 +308,92 @@ def test_many_elements_are_one_transaction(nft: Nftables) -> None:
         monitor.kill()
     assert generations == 2  # the start's own and the elements'
     assert len(nft.observe()) == 2001
+
+
+@pytest.mark.parametrize(
+    ("set_name", "element"),
+    [
+        ("local4", '10.9.0.1-10.9.0.6 . "nd-x"'),
+        ("local6", 'fd09::1-fd09::6 . "nd-x"'),
+        ("local4", '10.9.0.0/24 . "nd-x"'),
+        ("spread3_4", "10.191.0.1 . 99 . 80 . 4294967295 : 10.0.0.1 . 1"),
+        ("spread1_6", "::ffff:10.0.0.1 . udp . 80 . 0 : ::1 . 1"),
+    ],
+)
+def test_what_netd_would_never_put_in_can_be_taken_out(
+    nft: Nftables, set_name: str, element: str
+) -> None:
+    add(nft, RULES)
+    run("nft", f"add element inet netd {set_name} {{ {element} }}")
+    (found,) = [obj for obj in nft.observe().values() if isinstance(obj, SetElement)]
+    assert (found.owner, found.set_name) == ("host", set_name)
+    assert nft.apply([operation("delete", found)]) == []
+    assert list(nft.observe()) == [RULES.key]
+    fresh = Nftables()
+    assert list(fresh.observe()) == [RULES.key]
+    fresh.close()
+
+
+def test_what_netd_alone_has_changed_is_known_without_a_look(
+    nft: Nftables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(nft, RULES, port(80))
+    before = nft.observe()
+    looks = []
+    look = nft._look
+
+    def counted() -> State:
+        looks.append(1)
+        return look()
+
+    monkeypatch.setattr(nft, "_look", counted)
+    add(nft, port(81), port(82))
+    moved = port(81, "10.20.0.9", owner="e9")
+    assert nft.apply([operation("delete", port(82)), operation("change", moved)]) == []
+    add(nft, port(80, owner="e7"))  # which is there, and stays as it is
+    assert nft.observe() == {**before, moved.key: moved}
+    assert looks == []
+    later = Nftables()
+    assert later.observe() == nft.observe()
+    later.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "add element inet netd ports4_any { udp . 9 : 10.20.0.2 . 80 }",
+        "delete element inet netd ports4_any { tcp . 80 }",
+        "flush map inet netd ports4_any",
+        "add rule inet netd filter_forward drop",
+        "delete table inet netd",
+        "flush ruleset",
+    ],
+)
+@pytest.mark.parametrize("own_after", [False, True])
+def test_what_others_change_is_seen_whatever_netd_does_then(
+    nft: Nftables, change: str, own_after: bool
+) -> None:
+    add(nft, RULES, port(80))
+    nft.observe()
+    run("nft", change)
+    if own_after:
+        nft.apply([operation("add", port(90))])
+    fresh = Nftables()
+    assert nft.observe() == fresh.observe()
+    assert nft.observe() == fresh.observe()
+    fresh.close()
+
+
+def test_a_transaction_that_the_kernel_refused_changes_nothing_of_what_is_known(
+    nft: Nftables,
+) -> None:
+    add(nft, RULES, port(80))
+    nft.observe()
+    missing = operation("change", port(81))
+    assert nft.apply([missing, operation("delete", port(80))]) == []  # each alone, then
+    fresh = Nftables()
+    assert nft.observe() == fresh.observe()
+    fresh.close()
 
 
 def has_line(process: "subprocess.Popen[str]") -> bool:

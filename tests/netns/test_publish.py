@@ -297,6 +297,25 @@ def test_the_guard_forwards_for_containers_alone(container: Make, family: int, g
     lab.nft.close()
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_guard_lets_frames_within_another_programs_bridge_pass(
+    container: Make, family: int
+) -> None:
+    lab = Lab(container, br_netfilter=True, guard=True)
+    run("ip", "link", "add", "br0", "up", "type", "bridge")
+    vm1, vm2 = (container() for _ in range(2))
+    addresses = {4: "10.99.0.{}/24", 6: "fd99::{}/64"}[family]
+    for number, vm in enumerate((vm1, vm2), 1):
+        peer = ("peer", "name", "eth0", "netns", str(vm.pid))
+        run("ip", "link", "add", f"vm{number}", "up", "master", "br0", "type", "veth", *peer)
+        nodad = ("nodad",) if family == 6 else ()
+        vm.run("ip", "address", "add", addresses.format(number), "dev", "eth0", *nodad)
+        vm.run("ip", "link", "set", "eth0", "up")
+    second = addresses.format(2).partition("/")[0]
+    assert "1 received" in vm1.run("ping", "-c", "1", "-W", "2", second)
+    lab.nft.close()
+
+
 def test_replacing_the_rules_disturbs_no_connection_and_lets_nothing_through(lab: Lab) -> None:
     lab.publish("tcp", 4, 8080, "blue1", 80)
     change = Operation(verb="change", object=ruleset(forward_guard=True), reason="test")

@@ -27,7 +27,7 @@ def new_key() -> NodeKey:
 
 
 class Serving:
-    """A server and what it was asked. `answer` and `redeem` may be replaced."""
+    """A server and what it was asked. `answer`, `ask` and `redeem` may be replaced."""
 
     def __init__(self, secret: ClusterSecret, key: NodeKey, host: str = "127.0.0.1") -> None:
         self.secret = secret
@@ -37,6 +37,7 @@ class Serving:
         self.redeemed: list[bytes] = []
         self.answer: Callable[[bytes], bytes] = lambda request: b"re:" + request
         self.redeem: Callable[[bytes], Awaitable[bytes]] = self._redeem
+        self.ask: Callable[[bytes, NodeId], Awaitable[bytes]] = self._asked
         sockets = Sockets((host, 0), Counter())
         sockets.udp.close()
         self.address: Address = sockets.address
@@ -45,6 +46,7 @@ class Serving:
             tls.server_context(secret, key),
             secret.authority_public_key,
             self._serve,
+            lambda body, node: self.ask(body, node),
             lambda body: self.redeem(body),
             self.counters,
         )
@@ -52,6 +54,10 @@ class Serving:
     def _serve(self, request: bytes, peer: NodeId) -> bytes:
         self.asked.append((request, peer))
         return self.answer(request)
+
+    async def _asked(self, body: bytes, node: NodeId) -> bytes:
+        self.asked.append((body, node))
+        return b"to you:" + body
 
     async def _redeem(self, body: bytes) -> bytes:
         self.redeemed.append(body)

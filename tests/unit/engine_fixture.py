@@ -38,8 +38,9 @@ FACTS = replace(DEFAULT_FACTS, sysctls=dict.fromkeys(FORWARDING, "0"))
 class ManualClock:
     """Time goes on when told to. Ids look random and are the same in each run."""
 
-    def __init__(self) -> None:
+    def __init__(self, salt: str = "") -> None:
         self.now_s = 1_700_000_000.0
+        self._salt = salt
         self._ids = 0
 
     def wall_s(self) -> float:
@@ -50,7 +51,7 @@ class ManualClock:
 
     def new_id(self) -> str:
         self._ids += 1
-        return hashlib.sha256(str(self._ids).encode()).hexdigest()[:16]
+        return hashlib.sha256(f"{self._salt}{self._ids}".encode()).hexdigest()[:16]
 
 
 class Gate:
@@ -142,12 +143,20 @@ class TroubledStore:
 class Host:
     """One host and its daemon, which can be started, stopped and killed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        mesh: Mesh | None = None,
+        *,
+        node: str = "node-1",
+        node_id: str = NODE_ID,
+    ) -> None:
         self.folder = folder
+        self.node_id = node_id
         self.boot(FACTS)
-        self.clock = ManualClock()
-        self.settings = SETTINGS
-        self.mesh = Mesh()
+        self.clock = ManualClock("" if node == "node-1" else node)
+        self.settings = replace(SETTINGS, node=node)
+        self.mesh = mesh or Mesh()
         self.cluster: MemoryCluster
         self.engine: Engine
         self.store: TroubledStore
@@ -160,7 +169,8 @@ class Host:
 
     async def start(self) -> Engine:
         self.store = TroubledStore(await SqliteStore.open(self.folder))
-        self.cluster = self.mesh.node("node-1", node_id=NODE_ID, bound=False)
+        node = self.settings.node
+        self.cluster = self.mesh.node(node, node_id=self.node_id, bound=False)
         self.engine = await Engine.start(
             self.kernel, self.store, self.clock, self.settings, self.cluster
         )

@@ -271,9 +271,9 @@ def values(core: Gossip) -> dict[tuple[NodeId, Scope, str, str], bytes | None]:
     }
 
 
-def states(events: Iterable[Event], node: NodeId) -> list[int]:
-    """The states that events tell of a node, without repetitions."""
-    found: list[int] = []
+def states(events: Iterable[Event], node: NodeId) -> list[int | None]:
+    """The states that events tell of a node, without repetitions; None: it was forgotten."""
+    found: list[int | None] = []
     for event in events:
         if isinstance(event, MemberChanged) and event.id == node and event.after not in found[-1:]:
             found.append(event.after)

@@ -28,6 +28,7 @@ from netd.plan.objects import (
     VethPeer,
     state_of,
 )
+from netd.plan.tunnels import ALL_HOSTS, FdbEntry, Neighbour, Vxlan
 
 BOXES = tuple(f"net:[{HOST_INODE + number}]" for number in (1, 2))
 SLOTS = ((BOXES[0], "eth0"), (BOXES[0], "eth1"), (BOXES[1], "eth0"))
@@ -54,8 +55,11 @@ def fake_kernel() -> tuple[FakeKernel, dict[str, Sandbox]]:
 def states(draw: st.DrawFn) -> State:
     """Any valid state over a few names, so that two of them often meet in a name."""
     links = list(_host_links(draw))
-    links += _slots(draw, [link.name for link in links if isinstance(link, Bridge)])
+    bridges = [link.name for link in links if isinstance(link, Bridge)]
+    links += _slots(draw, bridges)
     objects: list[Object] = [*links]
+    if bridges:
+        objects += _tunnel(draw, bridges)
     objects += _addresses_and_routes(draw, links)
     objects += _shaping(draw, links)
     if draw(st.booleans()):
@@ -105,6 +109,30 @@ def _slots(draw: st.DrawFn, bridges: list[str]) -> Iterator[Link]:
                 yield Loopback(ns=ns)
             case "other end":
                 yield Ifb(owner=owner, name=f"v{number}a")
+
+
+def _tunnel(draw: st.DrawFn, bridges: list[str]) -> Iterator[Object]:
+    """Perhaps a tunnel on one of the bridges, with entries."""
+    if draw(st.booleans()):
+        return
+    master, family = draw(st.sampled_from(bridges)), draw(st.sampled_from((4, 6)))
+    yield Vxlan(
+        owner=draw(_owners),
+        name="t0",
+        mtu=draw(_mtus),
+        vni=draw(st.sampled_from((5000, 5001))),
+        port=draw(st.sampled_from((4789, 4790))),
+        mac=draw(_macs),
+        master=master,
+        family=6 if family == 6 else 4,
+        flood=draw(st.booleans()),
+    )
+    hosts = ("192.0.2.1", "192.0.2.2") if family == 4 else ("2001:db8::1", "2001:db8::2")
+    for mac in draw(st.sets(st.sampled_from((*MACS, ALL_HOSTS)))):
+        host = draw(st.sampled_from(hosts))
+        yield FdbEntry(owner=draw(_owners), link="t0", mac=mac, destination=host)
+    for address in draw(st.sets(st.sampled_from(("10.9.0.1", "fd09::1")))):
+        yield Neighbour(owner=draw(_owners), link=master, address=address, mac=draw(_macs))
 
 
 def _addresses_and_routes(draw: st.DrawFn, links: list[Link]) -> Iterator[Object]:

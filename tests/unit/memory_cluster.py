@@ -5,7 +5,12 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from netd.cluster.claims import Claims, is_claim
+from netd.cluster.questions import Answers, body_of, question
+from netd.cluster.views import check_scope
 from netd.engine.interfaces import (
+    GLOBAL_SCOPE,
+    Answer,
     ClusterChange,
     ClusterHealth,
     MemberChange,
@@ -40,6 +45,26 @@ class Mesh:
     def __init__(self) -> None:
         self.nodes: dict[str, MemoryCluster] = {}
         self.tokens: dict[str, MemoryCluster] = {}
+        self.wall_s = 1_767_323_045.0  # Unix time, of stamps
+        self.parted: set[frozenset[str]] = set()  # pairs of ids that cannot hear each other
+
+    def cut(self, one: "MemoryCluster", other: "MemoryCluster") -> None:
+        """They cannot hear each other any more, and find each other dead."""
+        self._set_parted(one, other, parted=True)
+
+    def heal(self, one: "MemoryCluster", other: "MemoryCluster") -> None:
+        """They hear each other again."""
+        self._set_parted(one, other, parted=False)
+
+    def _set_parted(self, one: "MemoryCluster", other: "MemoryCluster", *, parted: bool) -> None:
+        before = one.state_to(other), other.state_to(one)
+        if parted:
+            self.parted.add(frozenset((one.id, other.id)))
+        else:
+            self.parted.discard(frozenset((one.id, other.id)))
+        if one in other.group:
+            one.changed_for(other, before[0])
+            other.changed_for(one, before[1])
 
     def node(
         self, name: str, secret: bytes | None = None, node_id: str = "", *, bound: bool = True
@@ -66,28 +91,30 @@ class MemoryCluster:
         self.bound = True
         self.state: MemberState = "alive"
         self.incarnation = 0
+        self.rtt_ms = 0.5  # that others measure
         self.group: list[MemoryCluster] = [self]
         self.ring: dict[str, bytes] = {} if secret is None else {key_id(secret): secret}
         self.primary = next(iter(self.ring), "")
         self.cut_off = False  # gets no new keys
         self.published: dict[RecordKey, bytes] = {}
+        self.scopes: set[bytes] = {GLOBAL_SCOPE}
         self.problems: dict[tuple[str, str], ProblemChange] = {}
         self.known: ClusterHealth | None = None  # what `health` answers, where a test says it
         self.closed = False
+        self.host_up = False  # whether there is a kernel when the node is dead
         self._watchers: list[Callable[[ClusterChange], None]] = []
         self._next_token = 0
+        self._claims = Claims(node_id)
+        self._answers = Answers()
 
     # What tests make happen
 
     def becomes(self, state: MemberState) -> None:
         """All others find this node in another state."""
-        before, self.state = self.state, state
+        before = {other.id: self.state_to(other) for other in self._others()}
+        self.state = state
         for other in self._others():
-            if before not in GONE and state in GONE:
-                self._hide_from(other)
-            other.tell(MemberChange(member=self.seen_by(other), before=before))
-            if before in GONE and state not in GONE:
-                self._show_to(other)
+            self.changed_for(other, before[other.id])
 
     def moves(self, address: str) -> None:
         """All others find this node at another address."""
@@ -95,13 +122,15 @@ class MemoryCluster:
         self.address = address
         self.mesh.nodes[address] = self
         for other in self._others():
-            other.tell(MemberChange(member=self.seen_by(other), before=self.state))
+            if self.shows_to(other):
+                other.tell(MemberChange(member=self.seen_by(other), before=self.state))
 
     def is_called(self, name: str) -> None:
         """All others learn another name of this node."""
         self.name = name
         for other in self._others():
-            other.tell(MemberChange(member=self.seen_by(other), before=self.state))
+            if self.shows_to(other):
+                other.tell(MemberChange(member=self.seen_by(other), before=self.state))
 
     def finds(self, problem: ProblemChange) -> None:
         if problem.detail:
@@ -113,6 +142,28 @@ class MemoryCluster:
     def tell(self, change: ClusterChange) -> None:
         for notify in list(self._watchers):
             notify(change)
+
+    # How they find each other
+
+    def state_to(self, viewer: "MemoryCluster") -> MemberState:
+        """What `viewer` takes this node for."""
+        parted = frozenset((self.id, viewer.id)) in self.mesh.parted
+        return "dead" if parted and self.state != "left" else self.state
+
+    def shows_to(self, viewer: "MemoryCluster") -> bool:
+        """Whether `viewer` sees records of this node."""
+        return self is viewer or self.state_to(viewer) not in GONE
+
+    def changed_for(self, viewer: "MemoryCluster", before: MemberState) -> None:
+        """`viewer` has taken this node for `before`."""
+        now = self.state_to(viewer)
+        if now == before:
+            return
+        viewer.tell(MemberChange(member=self.seen_by(viewer), before=before))
+        if before not in GONE and now in GONE:
+            self._hide_from(viewer)
+        if before in GONE and now not in GONE:
+            self._show_to(viewer)
 
     # The protocol
 
@@ -126,10 +177,10 @@ class MemoryCluster:
             id=self.id,
             name=self.name,
             address=self.address if self.bound else "",
-            state=self.state,
-            rtt_ms=0.0 if own else 0.5,
+            state=self.state_to(viewer),
+            rtt_ms=0.0 if own else self.rtt_ms,
             version=self.version,
-            reachable=self.state == "alive",
+            reachable=self.state_to(viewer) in ("alive", "suspect"),
             incarnation=self.incarnation,
             protocol=ProtocolRange(min=1, max=1, current=1),
             clock_offset_ms=0.0 if own else 1.5,
@@ -151,7 +202,7 @@ class MemoryCluster:
             raise Invalid(f"{written!r} is not an address", field=f"addresses[{index}]")
         address = f"{host}:{port or 7940}"
         peer = self.mesh.nodes.get(address)
-        if peer is None or peer.state in GONE:
+        if peer is None or not peer.shows_to(self):
             return JoinResult(address=address, error="no answer within 5 s")
         if peer is issuer and not self.ring:
             self.ring, self.primary = dict(peer.ring), peer.primary
@@ -169,21 +220,26 @@ class MemoryCluster:
         for here, there in [(a, b) for a in ours for b in theirs]:
             here.tell(MemberChange(member=there.seen_by(here)))
             there.tell(MemberChange(member=here.seen_by(there)))
-            here._show_to(there)
-            there._show_to(here)
+            if here.shows_to(there):
+                here._show_to(there)
+            if there.shows_to(here):
+                there._show_to(here)
 
     async def leave(self) -> None:
         others = self._others()
         self.group = [self]
         for other in others:
+            before = other.state_to(self)
+            if other.shows_to(self):
+                other._hide_from(self)
             gone = msgspec.structs.replace(other.seen_by(self), state="left")
-            other._hide_from(self)
-            self.tell(MemberChange(member=gone, before=other.state))
-        before, self.state = self.state, "left"
+            self.tell(MemberChange(member=gone, before=before))
+        state = self.state
+        seen = {other.id: self.state_to(other) for other in others}
+        self.state = "left"
         for other in others:
-            self._hide_from(other)
-            other.tell(MemberChange(member=self.seen_by(other), before=before))
-        self.state = before
+            self.changed_for(other, seen[other.id])
+        self.state = state
         for other in others:
             other.group = others
 
@@ -233,17 +289,75 @@ class MemoryCluster:
                 self.published.pop(key, None)
             else:
                 self.published[key] = record.value
-            for node in self.group:
-                node.tell(self._change(key, record.value))
+            for node in self._readers(record.scope):
+                node._see(self, key, record.value)
+
+    def subscribe(self, scope: bytes) -> None:
+        check_scope(scope)
+        if scope in self.scopes:
+            return
+        self.scopes.add(scope)
+        for other in self._others():
+            if scope not in other.scopes:
+                continue
+            if other.shows_to(self):
+                other._show_to(self, scope)
+            if self.shows_to(other):
+                self._show_to(other, scope)
+
+    def unsubscribe(self, scope: bytes) -> None:
+        check_scope(scope)
+        if scope not in self.scopes:
+            return
+        own = [key for key in self.published if key[0] == scope]
+        self.publish([Record(scope=s, table=t, key=k, value=None) for s, t, k in own])
+        for other in self._others():
+            if scope in other.scopes and other.shows_to(self):
+                other._hide_from(self, scope)
+        self.scopes.discard(scope)
+
+    def claim(
+        self, table: str, key: str, body: bytes, *, stamp_ms: int | None = None, origin: str = ""
+    ) -> None:
+        now_ms = int(self.mesh.wall_s * 1000)
+        self.publish([self._claims.record(table, key, body, stamp_ms, origin, now_ms)])
+
+    def withdraw(self, table: str, key: str) -> None:
+        self.publish([self._claims.withdrawal(table, key)])
+
+    async def ask(self, member: str, topic: str, body: bytes, timeout_s: float) -> bytes:
+        asked = question(topic, body, timeout_s)
+        node = self._reached(member)
+        reply = await node._answers.reply(self.id, asked)
+        self._reached(member)  # or the answer is lost
+        return body_of(reply)
+
+    async def host_answers(self, member: str) -> bool:
+        node = next((node for node in self.mesh.nodes.values() if node.id == member), None)
+        parted = frozenset((self.id, member)) in self.mesh.parted
+        return node is not None and node.host_up and not parted
+
+    def answer(self, topic: str, answer: Answer) -> None:
+        self._answers.put(topic, answer)
+
+    def records(self) -> tuple[RecordChange, ...]:
+        return tuple(
+            node._change(key, value)
+            for node in self.group
+            if node.shows_to(self)
+            for key, value in node.published.items()
+            if node is self or key[0] in self.scopes & node.scopes
+        )
 
     def watch(self, notify: Callable[[ClusterChange], None]) -> Callable[[], None]:
         self._watchers.append(notify)
         for node in self.group:
             notify(MemberChange(member=node.seen_by(self)))
-        for node in self.group:
-            if node.state not in GONE:
-                for key, value in node.published.items():
-                    notify(node._change(key, value))
+        for record in self.records():
+            if not is_claim(record):
+                notify(record)
+        for claim in self._claims.all():
+            notify(claim)
         for problem in self.problems.values():
             notify(problem)
         return lambda: self._watchers.remove(notify)
@@ -259,9 +373,9 @@ class MemoryCluster:
                 id=node.id,
                 name=node.name,
                 address=node.address,
-                state=node.state,
-                udp_ok=node.state == "alive",
-                tcp_ok=node.state == "alive",
+                state=node.state_to(self),
+                udp_ok=node.state_to(self) == "alive",
+                tcp_ok=node.state_to(self) == "alive",
                 clock_offset_s=0.0,
                 version=node.version,
                 protocol_min=1,
@@ -296,13 +410,48 @@ class MemoryCluster:
     def _others(self) -> list["MemoryCluster"]:
         return [node for node in self.group if node is not self]
 
-    def _show_to(self, other: "MemoryCluster") -> None:
-        for key, value in self.published.items():
-            other.tell(self._change(key, value))
+    def _readers(self, scope: bytes) -> list["MemoryCluster"]:
+        """Who sees this node's records of the scope; itself, also when it is not in it."""
+        return [
+            node
+            for node in self.group
+            if node is self
+            or (self.shows_to(node) and scope in self.scopes and scope in node.scopes)
+        ]
 
-    def _hide_from(self, other: "MemoryCluster") -> None:
-        for key in self.published:
-            other.tell(self._change(key, None))
+    def _show_to(self, other: "MemoryCluster", scope: bytes | None = None) -> None:
+        """`other` comes to see the records, all or those of a scope."""
+        for key, value in self._common(other, scope):
+            other._see(self, key, value)
+
+    def _hide_from(self, other: "MemoryCluster", scope: bytes | None = None) -> None:
+        for key, _ in self._common(other, scope):
+            other._see(self, key, None)
+
+    def _common(self, other: "MemoryCluster", scope: bytes | None) -> list[tuple[RecordKey, bytes]]:
+        scopes = self.scopes & other.scopes
+        return [
+            (key, value)
+            for key, value in self.published.items()
+            if key[0] in scopes and scope in (None, key[0])
+        ]
+
+    def _see(self, owner: "MemoryCluster", key: RecordKey, value: bytes | None) -> None:
+        change = owner._change(key, value)
+        if is_claim(change):
+            settled = self._claims.put(change)
+            if settled is not None:
+                self.tell(settled)
+        else:
+            self.tell(change)
+
+    def _reached(self, member: str) -> "MemoryCluster":
+        node = next((node for node in self.group if node.id == member), None)
+        if node is None:
+            raise Unavailable(f"{member} is not a member")
+        if not node.shows_to(self) or node.closed or self.closed:
+            raise Unavailable(f"{node.name} does not answer")
+        return node
 
     def _change(self, key: RecordKey, value: bytes | None) -> RecordChange:
         scope, table, name = key

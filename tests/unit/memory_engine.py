@@ -15,12 +15,30 @@ from netd.api.limits import Limits
 from netd.api.server import ApiServer
 from netd.api.use_cases import UseCases
 from netd.client import Client
+from netd.engine.directory import Feed, Following
+from netd.engine.kv import KeyCases
+from netd.engine.kv.changes import Changes
 from netd.model.condition import Condition
-from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
+from netd.model.directory import Entry, RegistryReport, RegistryState, ZoneEntry
+from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch, Protocol
 from netd.model.errors import Conflict, Invalid, NotFound, Unavailable
 from netd.model.event import Event
+from netd.model.explanation import Explanation, Step
 from netd.model.names import check_container_id, check_network_name
 from netd.model.network import Network, NetworkSpec, difference
+from netd.model.service import (
+    CheckFault,
+    CheckReport,
+    CheckResult,
+    CheckStatus,
+    Maintenance,
+    Service,
+    ServiceSpec,
+    Virtual,
+    VirtualSpec,
+)
+from netd.model.topology import Topology, TopologyEndpoint, TopologyHost, TopologyNetwork
+from netd.model.user_event import UserEvent, UserEventSpec
 from netd.model.views import (
     ClusterKey,
     ClusterRecord,
@@ -30,12 +48,15 @@ from netd.model.views import (
     NameChange,
     NameRecord,
     PlannedOperation,
+    Reclaimed,
     ReconcileReport,
     Resolution,
     Status,
     Token,
+    Trace,
 )
 from tests.unit.memory_cluster import MemoryCluster, Mesh
+from tests.unit.memory_keys import MemoryKeys
 
 CREATED_AT = "2026-01-02T03:04:05Z"
 SECRET = bytes(range(32))
@@ -91,6 +112,98 @@ class MemoryClusterCases:
         return (record,) if table in (None, "node") and owner in (None, "here") else ()
 
 
+class MemoryServices:
+    """Instances of this host, without anything they could go with."""
+
+    def __init__(self) -> None:
+        self.by_id: dict[str, Service] = {}
+        self.reports: list[tuple[str, str, CheckResult]] = []
+
+    def all(
+        self,
+        *,
+        name: str | None = None,
+        node: str | None = None,
+        network: str | None = None,
+        passing: bool = False,
+    ) -> tuple[Service, ...]:
+        return tuple(
+            known
+            for known in self.by_id.values()
+            if name in (None, known.name)
+            and node in (None, known.node)
+            and network in (None, known.network)
+            and (not passing or known.status == "passing")
+        )
+
+    def find(self, service_id: str) -> Service:
+        if service_id not in self.by_id:
+            raise NotFound(f"there is no service {service_id}")
+        return self.by_id[service_id]
+
+    async def put(self, service_id: str, spec: ServiceSpec) -> tuple[Service, bool]:
+        if service_id == "theirs":
+            raise Conflict("service theirs is registered on there")
+        service = Service(
+            id=service_id,
+            name=spec.name,
+            node="here",
+            address=spec.address or "192.0.2.1",
+            port=spec.port,
+            network=spec.network,
+            created_at=CREATED_AT,
+        )
+        created = service_id not in self.by_id
+        self.by_id[service_id] = service
+        return service, created
+
+    async def delete(self, service_id: str) -> None:
+        self.by_id.pop(service_id, None)
+
+    def report(self, service_id: str, check_id: str, result: CheckResult) -> None:
+        self.find(service_id)
+        self.reports.append((service_id, check_id, result))
+
+    def report_all(self, reports: Sequence[CheckReport]) -> tuple[CheckFault, ...]:
+        known = [each for each in reports if each.service in self.by_id]
+        self.reports += [(each.service, each.check, each) for each in known]
+        return tuple(
+            CheckFault(service=each.service, check=each.check, code="not-found", detail="gone")
+            for each in reports
+            if each not in known
+        )
+
+    async def maintain(self, service_id: str, asked: Maintenance) -> Service:
+        status: CheckStatus = "critical" if asked.enable else "passing"
+        self.by_id[service_id] = msgspec.structs.replace(self.find(service_id), status=status)
+        return self.by_id[service_id]
+
+
+class MemoryVirtuals:
+    """Implements `netd.api.use_cases.VirtualUseCases`."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, Virtual] = {}
+
+    def all(self) -> tuple[Virtual, ...]:
+        return tuple(self.by_name.values())
+
+    def find(self, service: str) -> Virtual:
+        if service not in self.by_name:
+            raise NotFound(f"service {service} has no virtual addresses")
+        return self.by_name[service]
+
+    async def put(self, service: str, spec: VirtualSpec) -> tuple[Virtual, bool]:
+        created = service not in self.by_name
+        self.by_name[service] = Virtual(
+            id=service, addresses=("10.191.0.9", "fd6e:6574:6400::9"), ports=spec.ports
+        )
+        return self.by_name[service], created
+
+    async def delete(self, service: str) -> None:
+        self.by_name.pop(service, None)
+
+
 class MemoryEngine:
     """Real behaviour without a kernel. `gate` holds reconcile and plan up while it is clear."""
 
@@ -102,11 +215,17 @@ class MemoryEngine:
         self.entered = asyncio.Event()
         self.reconciled = 0
         self.cluster = MemoryClusterCases()
+        self.services = MemoryServices()
+        self.virtuals = MemoryVirtuals()
+        changes = Changes()
+        self.kv = KeyCases(MemoryKeys(changes), changes, "here")
         self.failure: BaseException | None = None
         self.stream_failure: Exception | None = None
         self.is_ready = True
         self.log: list[Event] = []
         self.followers = 0
+        self.feed = Feed(ZoneEntry(zone="netd.internal", node="here", node_id="1"), 1000)
+        self.reports: list[RegistryReport] = []
         self._news = asyncio.Event()
         self._ids = 0
 
@@ -150,6 +269,12 @@ class MemoryEngine:
             if users:
                 raise Conflict(f"network {ref} is used by {', '.join(u.name for u in users)}")
             del self.by_id[network.id]
+
+    async def reclaim(self, ref: str, members: Sequence[str]) -> Reclaimed:
+        self.network(ref)
+        if "alive" in members:
+            raise Conflict("alive is alive")
+        return Reclaimed(prefixes=("10.20.64.0/18",))
 
     async def attach(self, network: str, request: AttachRequest) -> tuple[Endpoint, bool]:
         check_container_id(request.container_id)
@@ -234,8 +359,39 @@ class MemoryEngine:
         record = NameRecord(name=name, type="A", ttl_s=5, data=source or "10.0.0.2")
         return Resolution(rcode="NOERROR", records=(record,))
 
-    async def plan(self) -> tuple[PlannedOperation, ...]:
+    def trace(self, name: str, record_type: str, source: str | None) -> Trace:
+        found = self.resolve(name, record_type, source)
+        return Trace(
+            rcode=found.rcode,
+            records=found.records,
+            additional=(),
+            authority=(),
+            networks=None,
+            steps=(f"{name} was looked for",),
+        )
+
+    def directory(self, watch: bool) -> Following:
+        return self.feed.follow(watch)
+
+    def registry(self) -> RegistryState:
+        pid = self.reports[-1].pid if self.reports else 0
+        return RegistryState(wanted=True, connected=bool(self.reports), pid=pid)
+
+    def take_report(self, report: RegistryReport) -> None:
+        self.reports.append(report)
+
+    def fire(self, event: UserEventSpec) -> None:
+        if self.failure is not None:
+            raise self.failure
+        told = UserEvent(**msgspec.structs.asdict(event), fired_ms=1)
+        entry = Entry(revision=0, kind="user_event", id=f"1/{event.id}", user_event=told)
+        self.feed.put(entry)
+
+    async def plan(self, endpoint_id: str | None = None) -> tuple[PlannedOperation, ...]:
         await self._pass_gate()
+        if endpoint_id is not None:
+            self.endpoint(endpoint_id)
+            return ()
         return (
             PlannedOperation(verb="add", object="link x", ns="", owner="host", reason="missing"),
         )
@@ -274,6 +430,47 @@ class MemoryEngine:
 
     async def doctor(self) -> tuple[Finding, ...]:
         return (Finding(check="nft", level="ok", detail="nf_tables answers"),)
+
+    async def explain(
+        self, source: str, destination: str, protocol: Protocol, port: int | None
+    ) -> Explanation:
+        known = {endpoint.name for endpoint in self.attached.values()}
+        lost = [ref for ref in (source, destination) if ref not in known]
+        step = Step(name="name", status="failed" if lost else "ok", detail=" ".join(lost))
+        return Explanation(
+            source=source,
+            destination=destination,
+            protocol=protocol,
+            port=port,
+            node="here",
+            result="failed" if lost else "ok",
+            failed="name" if lost else None,
+            steps=(step,),
+        )
+
+    def topology(self) -> Topology:
+        here = self.cluster.node.members()[0]
+        return Topology(
+            hosts=(
+                TopologyHost(
+                    id=here.id, name=here.name, address=here.address, state="alive", own=True
+                ),
+            ),
+            networks=tuple(
+                TopologyNetwork(id=known.id, name=known.name, driver=known.driver, hosts=(here.id,))
+                for known in self.by_id.values()
+            ),
+            endpoints=tuple(
+                TopologyEndpoint(
+                    id=known.id,
+                    name=known.name,
+                    container_id=known.container_id,
+                    network=known.network_id,
+                    host=here.id,
+                )
+                for known in self.attached.values()
+            ),
+        )
 
     async def _pass_gate(self) -> None:
         self.entered.set()

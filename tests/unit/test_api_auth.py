@@ -31,7 +31,11 @@ os.setgid(gid)
 os.setuid(uid)
 client = Client(sys.argv[1])
 said = []
-for call in (client.status, lambda: client.create_network(name="blue", driver="none")):
+for call in (
+    client.status,
+    lambda: client.create_network(name="blue", driver="none"),
+    lambda: client.register("web-1", name="web"),
+):
     try:
         call()
         said.append("yes")
@@ -44,7 +48,9 @@ print(", ".join(said))
 
 
 async def ask_as(world: Served, uid: int, gid: int, groups: tuple[int, ...] = ()) -> str:
-    """What a process of that user is told when it reads and when it writes."""
+    """What a process of that user is told when it reads, when it writes, and when it writes what
+    the registry may write.
+    """
 
     def run() -> str:
         done = subprocess.run(
@@ -64,14 +70,14 @@ async def ask_as(world: Served, uid: int, gid: int, groups: tuple[int, ...] = ()
 @pytest.mark.parametrize(
     ("uid", "gid", "groups", "answer"),
     [
-        (0, 0, (), "yes, yes"),
-        (NOBODY, ADMINS, (), "yes, yes"),
-        (NOBODY, STRANGERS, (ADMINS,), "yes, yes"),
-        (NOBODY, STRANGERS, (VIEWERS,), "yes, 403 forbidden"),
-        (NOBODY, VIEWERS, (), "yes, 403 forbidden"),
-        (REGISTRY, STRANGERS, (), "yes, 403 forbidden"),
-        (NOBODY, STRANGERS, (), "403 forbidden, 403 forbidden"),
-        (NOBODY, 0, (), "403 forbidden, 403 forbidden"),
+        (0, 0, (), "yes, yes, yes"),
+        (NOBODY, ADMINS, (), "yes, yes, yes"),
+        (NOBODY, STRANGERS, (ADMINS,), "yes, yes, yes"),
+        (NOBODY, STRANGERS, (VIEWERS,), "yes, 403 forbidden, 403 forbidden"),
+        (NOBODY, VIEWERS, (), "yes, 403 forbidden, 403 forbidden"),
+        (REGISTRY, STRANGERS, (), "yes, 403 forbidden, yes"),
+        (NOBODY, STRANGERS, (), "403 forbidden, 403 forbidden, 403 forbidden"),
+        (NOBODY, 0, (), "403 forbidden, 403 forbidden, 403 forbidden"),
     ],
 )
 async def test_what_each_user_may_do(
@@ -85,10 +91,10 @@ async def test_what_each_user_may_do(
 @pytest.mark.parametrize(
     ("uid", "groups", "answer"),
     [
-        (NOBODY, (ADMINS,), "yes, yes"),
-        (NOBODY, (VIEWERS,), "yes, 403 forbidden"),
-        (REGISTRY, (), "yes, 403 forbidden"),
-        (NOBODY, (), "no connection, no connection"),
+        (NOBODY, (ADMINS,), "yes, yes, yes"),
+        (NOBODY, (VIEWERS,), "yes, 403 forbidden, 403 forbidden"),
+        (REGISTRY, (), "yes, 403 forbidden, yes"),
+        (NOBODY, (), "no connection, no connection, no connection"),
     ],
 )
 async def test_the_sockets_own_modes_let_the_same_users_in(
@@ -105,7 +111,9 @@ async def test_groups_that_do_not_exist_give_nobody_rights() -> None:
     nobodys = Authority.from_names("no-such-group", "nor-this", "no-such-user")
     assert nobodys == Authority()
     async with served(authority=nobodys, mode=0o666) as world:
-        assert await ask_as(world, NOBODY, STRANGERS) == "403 forbidden, 403 forbidden"
+        assert (
+            await ask_as(world, NOBODY, STRANGERS) == "403 forbidden, 403 forbidden, 403 forbidden"
+        )
 
 
 def test_names_are_looked_up() -> None:

@@ -147,10 +147,10 @@ async def test_paths_are_percent_decoded_segment_by_segment() -> None:
         "/v1/",
         "/v1/networks/",
         "/v1//networks",
-        "/v1/services",
-        "/v1/services/web",
+        "/v1/service",
+        "/v1/services/web/checks",
         "/v1/policies",
-        "/v1/explain",
+        "/v1/explain/web",
         "/v1/members/web",
     ],
 )

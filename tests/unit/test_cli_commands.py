@@ -163,10 +163,29 @@ def test_resolve_without_an_answer(
     assert (json.loads(as_json.stdout), as_json.exit_code) == (answer, code)
 
 
-def test_resolve_for_an_address_that_is_none(daemon: Daemon, netctl: Netctl) -> None:
-    daemon.refuse("GET", "/v1/resolve", 400, "invalid", detail="'x' is no address", field="from")
-    result = netctl("resolve", "web", "--from", "x")
-    assert result.stderr.startswith("Error: --from: 'x' is no address\n")
+def test_resolve_as_a_container_named(daemon: Daemon, netctl: Netctl) -> None:
+    addresses: tuple[list[str], ...] = ([], ["10.20.0.9/24", "fd20::9/64"])
+    daemon.on("GET", "/v1/endpoints", [{"addresses": one} for one in addresses])
+    daemon.on("GET", "/v1/resolve", {"rcode": "NOERROR", "records": [RECORD]})
+    assert netctl("resolve", "web", "--from", "db 1", "-q").stdout == "10.20.0.2\n"
+    assert [call.target for call in daemon.calls] == [
+        "/v1/endpoints?container_id=db%201",
+        "/v1/resolve?name=web&type=A&from=10.20.0.9",
+    ]
+
+
+@pytest.mark.parametrize("command", [("resolve",), ("dns", "trace")])
+def test_resolve_as_nobody(daemon: Daemon, netctl: Netctl, command: tuple[str, ...]) -> None:
+    daemon.on("GET", "/v1/endpoints", [{"addresses": []}])
+    result = netctl(*command, "web", "--from", "10.20.0.999")
+    told = "Error: --from: '10.20.0.999' is neither an address nor a container with one\n"
+    assert (result.stderr, result.exit_code) == (told, 3)
+
+
+def test_resolve_as_an_address_that_the_daemon_refuses(daemon: Daemon, netctl: Netctl) -> None:
+    daemon.refuse("GET", "/v1/resolve", 400, "invalid", detail="no such link", field="from")
+    result = netctl("resolve", "web", "--from", "fe80::1%x")
+    assert result.stderr.startswith("Error: --from: no such link\n")
     assert result.exit_code == 2
 
 

@@ -94,6 +94,15 @@ def test_create_with_everything(daemon: Daemon, netctl: Netctl) -> None:
     assert result.stderr == ""
 
 
+def test_create_with_a_vni(daemon: Daemon, netctl: Netctl) -> None:
+    daemon.on("POST", "/v1/networks", NETWORK, status=201)
+    netctl("network", "create", "blue", "--driver", "overlay", "--vni", "16777215")
+    assert daemon.calls[0].body["vni"] == 16_777_215
+    for refused in ("0", "16777216", "x"):
+        assert netctl("network", "create", "blue", "--vni", refused).exit_code == 2
+    assert len(daemon.calls) == 1
+
+
 def test_a_refused_field_is_told_as_its_option(daemon: Daemon, netctl: Netctl) -> None:
     detail = "10.0.0.0/8 overlaps network red: choose another"
     daemon.refuse("POST", "/v1/networks", 409, "conflict", detail=detail, field="subnets[1]")
@@ -109,7 +118,8 @@ def test_a_refused_field_is_told_as_its_option(daemon: Daemon, netctl: Netctl) -
         ("subnets[0]", "--subnet"),
         ("options.shim", "--option"),
         ("isolated", "--no-isolation"),
-        ("vni", "vni"),
+        ("vni", "--vni"),
+        ("encrypted", "encrypted"),
     ],
 )
 def test_fields_and_options(daemon: Daemon, netctl: Netctl, field: str, option: str) -> None:
@@ -139,6 +149,17 @@ def test_inspect_shows_every_field_and_the_conditions(daemon: Daemon, netctl: Ne
         "warning foreign-drop: chain FORWARD drops (since 2026-01-02T03:04:05Z)\n"
         "  remedy: iptables -P FORWARD ACCEPT\n"
     )
+
+
+def test_inspect_shows_who_owns_addresses_only_where_somebody_does(
+    daemon: Daemon, netctl: Netctl
+) -> None:
+    seeds = ["5" * 32, "6" * 32]
+    daemon.on("GET", "/v1/networks/blue", NETWORK | {"seeds": []})
+    assert "seeds" not in netctl("network", "inspect", "blue").stdout
+    assert json.loads(netctl("network", "inspect", "blue", "--json").stdout)["seeds"] == []
+    daemon.on("GET", "/v1/networks/blue", NETWORK | {"driver": "overlay", "seeds": seeds})
+    assert f"seeds       {','.join(seeds)}\n" in netctl("network", "inspect", "blue").stdout
 
 
 def test_no_value_can_steer_the_terminal(daemon: Daemon, netctl: Netctl) -> None:

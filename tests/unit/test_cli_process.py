@@ -169,13 +169,18 @@ LEAVES = [(path, cmd) for path, cmd in commands(cli) if not isinstance(cmd, clic
 
 def test_all_commands_are_there() -> None:
     assert [" ".join(path) for path, _ in LEAVES] == [
-        "completion", "doctor",
+        "completion", "dns status", "dns trace", "doctor",
         "endpoint attach", "endpoint detach", "endpoint inspect", "endpoint ls", "endpoint update",
-        "events",
+        "events", "explain", "import cni", "import docker", "import podman",
         "key generate", "key install", "key ls", "key rm", "key rotate", "key use",
+        "kv delete", "kv get", "kv ls", "kv move", "kv put", "kv status",
         "member inspect", "member join", "member leave", "member ls", "member token",
-        "network create", "network inspect", "network ls", "network rm",
-        "plan", "reconcile", "resolve", "status", "version",
+        "network create", "network inspect", "network ls", "network reclaim", "network rm",
+        "plan", "reconcile", "resolve", "run",
+        "service deregister", "service expose", "service fail", "service inspect", "service ls",
+        "service maintenance", "service pass", "service register", "service unexpose",
+        "service virtual inspect", "service virtual ls", "service warn",
+        "status", "topology", "version", "wait",
     ]  # fmt: skip
 
 

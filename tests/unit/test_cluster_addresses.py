@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netd.cluster import addresses
-from netd.cluster.addresses import Place, advertised, has, parse, parse_own, resolve, text
+from netd.cluster.addresses import (
+    Place,
+    advertised,
+    has,
+    leads_here,
+    parse,
+    parse_own,
+    resolve,
+    text,
+)
 from netd.model.errors import Invalid, Unavailable
 
 
@@ -127,3 +136,13 @@ def test_addresses_of_this_host_are_its_own() -> None:
         for own in addresses._global(family):
             assert has(own)
             assert not addresses.is_loopback(own)
+
+
+def test_what_leads_to_this_host_is_known_whatever_may_be_bound() -> None:
+    assert leads_here("127.0.0.1")
+    assert leads_here("127.0.1.1")
+    assert leads_here("::1")
+    assert not leads_here("192.0.2.7")
+    assert not leads_here("2001:db8::7")
+    own = advertised("0.0.0.0", ())
+    assert leads_here(own)

@@ -220,7 +220,17 @@ async def test_only_the_last_word_waits() -> None:
         outbox.put(problem(str(n)))
     assert outbox.waiting == 3
     await settle()
-    assert portions == [[record("k", b"9999"), member("b"), problem("9999")]]
+    assert portions == [[member("b"), record("k", b"9999"), problem("9999")]]
+
+
+async def test_what_becomes_of_a_member_is_told_before_what_becomes_of_its_records() -> None:
+    portions: list[list[News]] = []
+    outbox = Outbox(portions.append)
+    outbox.put(member("b", "dead"))
+    outbox.put(record("k", None))
+    outbox.put(member("b", "dead"))  # shown again, for what else has changed
+    await settle()
+    assert portions == [[member("b", "dead"), record("k", None)]]
 
 
 async def test_closed_it_delivers_nothing() -> None:

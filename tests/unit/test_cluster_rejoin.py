@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager, suppress
 import pytest
 
 from netd.cluster import rejoin
-from netd.cluster.addresses import Place
+from netd.cluster.addresses import Place, is_loopback
 from netd.cluster.rejoin import Rejoin
 from netd.gossip.values import Address
 from netd.model.errors import Unavailable
 
 OWN = ("192.0.2.1", 7940)
+ANYWHERE = ("0.0.0.0", 7940)
 
 
 class World:
@@ -41,7 +42,7 @@ class World:
     async def running(
         self, seeds: Sequence[Place] = (), peers: Sequence[Address] = ()
     ) -> AsyncIterator[Rejoin]:
-        made = Rejoin(seeds, peers, "0.0.0.0", {OWN}, self.join, lambda: self.others)
+        made = Rejoin(seeds, peers, "0.0.0.0", {OWN, ANYWHERE}, self.join, lambda: self.others)
         task = asyncio.ensure_future(made.run())
         try:
             yield made
@@ -55,6 +56,8 @@ class World:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rejoin, "AGAIN_S", 0.02)
     monkeypatch.setattr(rejoin, "ALONE_AGAIN_S", 0.005)
+    # Whatever addresses the host has that the test runs on.
+    monkeypatch.setattr(rejoin, "leads_here", is_loopback)
 
 
 def seed(n: int) -> Place:
@@ -117,6 +120,14 @@ async def test_a_node_does_not_ask_itself() -> None:
     async with world.running([Place(*OWN), seed(2)], [OWN]):
         await world.asked_times(3)
     assert OWN not in world.asked
+
+
+async def test_a_node_does_not_ask_itself_by_another_address_of_its_host() -> None:
+    world = World()
+    async with world.running([Place("127.0.1.1", 7940), Place("127.0.1.1", 7941), seed(2)]) as made:
+        await world.asked_times(6)
+    assert set(world.asked) == {("127.0.1.1", 7941), address(2)}  # another netd of this host
+    assert made.unanswered.keys() == {"127.0.1.1:7941", "192.0.2.2:7940"}
 
 
 async def test_peers_of_the_last_run_are_asked_in_turn_until_one_answers() -> None:

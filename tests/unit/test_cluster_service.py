@@ -6,120 +6,25 @@ import os
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from netd.cluster import files, node, secret, service
+from netd.cluster import attempts, by_token, files, participation, secret
 from netd.cluster.addresses import Place, parse
-from netd.cluster.service import ClusterService
-from netd.cluster.settings import ClusterSettings
+from netd.cluster.running import Running
 from netd.cluster.tokens import JoinToken
-from netd.engine.interfaces import (
-    Cluster,
-    ClusterChange,
-    MemberChange,
-    Record,
-    RecordChange,
-)
+from netd.engine.interfaces import MemberChange, Record, RecordChange
+from netd.gossip.settings import PROTOCOL_MAX
 from netd.model.errors import Conflict, Invalid, NotFound, Unavailable
-
-
-class Lab:
-    """Nodes of one test, in folders of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.key_file = folder / "cluster.key"
-        self.key_file.write_text(secret.generate())
-        self.key_file.chmod(0o600)
-        self.nodes: list[Cluster] = []  # the type checker sees that it is one
-
-    async def open(self, name: str, *, key: bool = True, **more: object) -> ClusterService:
-        values: dict[str, object] = {
-            "directory": self.folder / name,
-            "name": name,
-            "bind": ("127.0.0.1", 0),
-            "profile": "fast",
-            "version": "1.2.3",
-            "key_file": self.key_file if key else None,
-        }
-        made = await ClusterService.open(ClusterSettings(**(values | more)))  # type: ignore[arg-type]
-        self.nodes.append(made)
-        return made
-
-    async def start(self, name: str, *, key: bool = True, **more: object) -> ClusterService:
-        made = await self.open(name, key=key, **more)
-        await made.start()
-        return made
-
-    async def pair(self) -> tuple[ClusterService, ClusterService]:
-        a, b = await self.start("a"), await self.start("b")
-        assert await joined(b, a)
-        await sees(a, "b")
-        return a, b
-
-
-@asynccontextmanager
-async def new_lab(folder: Path) -> AsyncIterator[Lab]:
-    lab = Lab(folder)
-    try:
-        yield lab
-    finally:
-        for made in lab.nodes:
-            await made.close()
+from tests.unit.service_lab import Lab, Watched, joined, key_ids, new_lab, sees, states, until
 
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     async with new_lab(tmp_path) as made:
         yield made
-
-
-async def until(condition: Callable[[], object], what: str = "") -> None:
-    """Wait for what other nodes do, which nothing in this one tells of."""
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
-def states(here: ClusterService) -> dict[str, str]:
-    return {member.name: member.state for member in here.members()}
-
-
-async def sees(here: ClusterService, name: str, state: str = "alive") -> None:
-    await until(lambda: states(here).get(name) == state)
-
-
-async def joined(here: ClusterService, there: ClusterService, token: str | None = None) -> bool:
-    (result,) = await here.join([there.health().advertised], token)
-    assert result.error == ""
-    return True
-
-
-def key_ids(here: ClusterService) -> list[str]:
-    ring = here.keys()
-    return [key.id for key in ring]
-
-
-class Watched:
-    """What a watcher has heard."""
-
-    def __init__(self, cluster: ClusterService) -> None:
-        self.changes: list[ClusterChange] = []
-        self.stop = cluster.watch(self.changes.append)
-
-    def records(self) -> dict[tuple[str, str], bytes]:
-        found: dict[tuple[str, str], bytes] = {}
-        for change in self.changes:
-            if isinstance(change, RecordChange):
-                if change.value is None:
-                    del found[change.owner, change.key]
-                else:
-                    found[change.owner, change.key] = change.value
-        return found
 
 
 # Members
@@ -138,7 +43,7 @@ async def test_nodes_with_one_key_meet_and_see_each_other(lab: Lab) -> None:
     assert own.epoch > 0
     assert (other.id, other.address, other.version) == (b.id, b.health().bound, "1.2.3")
     assert other.protocol is not None
-    assert other.protocol.current == 1
+    assert other.protocol.current == PROTOCOL_MAX
     health = a.health()
     assert health.secured
     assert health.primary == a.keys()[0].id
@@ -346,7 +251,7 @@ async def test_a_token_of_another_cluster_is_a_conflict(lab: Lab) -> None:
 async def test_a_token_in_a_file_is_redeemed_once_its_issuer_is_there(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "TOKEN_AGAIN_S", 0.05)
+    monkeypatch.setattr(by_token, "AGAIN_S", 0.05)
     a = await lab.start("a")
     issued = await a.issue_token(60, 1)
     port = parse(a.health().bound).port
@@ -362,6 +267,47 @@ async def test_a_token_in_a_file_is_redeemed_once_its_issuer_is_there(
     await b.close()
     b = await lab.start("b", key=False, token_file=token_file)  # used up, but needed no more
     await sees(b, "a")
+
+
+async def test_a_token_is_used_once_though_the_port_is_taken_at_first(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(by_token, "AGAIN_S", 0.05)
+    a = await lab.start("a")
+    issued = await a.issue_token(60, 1)
+    token_file = lab.folder / "token"
+    token_file.write_text(issued.token)
+    token_file.chmod(0o600)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        bind = ("127.0.0.1", other.getsockname()[1])
+        b = await lab.start("b", key=False, token_file=token_file, bind=bind)
+        await until(lambda: f"port {bind[1]}" in b.health().unanswered.get(str(token_file), ""))
+        with pytest.raises(Unavailable, match=f"port {bind[1]}"):
+            await b.join([], issued.token)
+    await sees(a, "b")
+    await until(lambda: not b.health().unanswered)
+    assert a.counters()["token_redeemed"] == 1
+
+
+async def test_after_its_token_was_used_a_host_asks_until_the_issuer_answers(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(by_token, "AGAIN_S", 0.05)
+    a = await lab.start("a")
+    token_file = lab.folder / "token"
+    token_file.write_text((await a.issue_token(60, 1)).token)
+    token_file.chmod(0o600)
+    lost = ["no answer", "no answer"]
+    join = Running.join
+
+    async def join_later(self: Running, place: Place) -> str:
+        return lost.pop() if lost else await join(self, place)
+
+    monkeypatch.setattr(Running, "join", join_later)
+    b = await lab.start("b", key=False, token_file=token_file)
+    await until(lambda: "no answer" in b.health().unanswered.get(str(token_file), ""))
+    await sees(a, "b")
+    await until(lambda: not b.health().unanswered)
 
 
 # Keys
@@ -417,10 +363,12 @@ async def test_a_key_of_another_length_or_one_that_cannot_be_stored_is_refused(
 
 async def test_members_that_lack_a_key_are_named(lab: Lab) -> None:
     a, b = await lab.pair()
-    assert b._running is not None
-    core = b._running.node.core
+    running = b._participation.running
+    assert running is not None
+    core = running.node.core
     monkey = core._keys  # type: ignore[attr-defined]
     monkey.hear = lambda *_args: None  # this node hears of no new ring
+    await until(lambda: set(a.keys()[0].holders) == {"a", "b"})
     new = await a.install_key(None)
     with pytest.raises(Conflict, match=r"do not have the key yet: b"):
         await a.use_key(new.id)
@@ -550,7 +498,7 @@ async def test_an_unsafe_configuration_is_refused(lab: Lab) -> None:
 
 async def test_a_stalled_engine_does_not_make_a_dead_node(lab: Lab) -> None:
     a, b = await lab.pair()
-    assert a._running is not None
+    assert a._participation.running is not None
     acknowledged = a.counters().get("packets_received", 0)
     time.sleep(2.5)  # the loop of both engines stands still
     assert a.counters()["packets_received"] > acknowledged + 4
@@ -563,7 +511,7 @@ async def test_a_stalled_engine_does_not_make_a_dead_node(lab: Lab) -> None:
 async def test_closing_in_the_middle_of_joining_ends_both(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node, "JOIN_S", 30.0)
+    monkeypatch.setattr(attempts, "JOIN_S", 30.0)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         a = await lab.start("a")
         waiting = asyncio.ensure_future(a.join([f"127.0.0.1:{mute.getsockname()[1]}"], None))
@@ -578,13 +526,36 @@ async def test_closing_in_the_middle_of_joining_ends_both(
 async def test_the_address_of_a_host_that_has_moved_is_told_anew(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "ADDRESS_CHECK_S", 0.05)
+    monkeypatch.setattr(participation, "ADDRESS_CHECK_S", 0.05)
     a = await lab.start("a", bind=("0.0.0.0", 0), advertise=None)
     first = a.health().advertised
     monkeypatch.setattr("netd.cluster.running.advertised", lambda _bound, _seeds: "127.0.0.9")
-    monkeypatch.setattr(service, "has", lambda _host: False)
+    monkeypatch.setattr(participation, "has", lambda _host: False)
     await until(lambda: a.health().advertised.startswith("127.0.0.9:"))
     assert first != a.health().advertised
     b = await lab.start("b")
     (result,) = await b.join([f"127.0.0.1:{parse(a.health().bound).port}"], None)
     assert result.error == ""
+
+
+async def test_a_host_that_has_moved_and_cannot_enter_again_tries_until_it_can(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(participation, "ADDRESS_CHECK_S", 0.05)
+    a = await lab.start("a", bind=("0.0.0.0", 0), advertise=None)
+    tried = asyncio.Event()
+
+    def full(_directory: Path) -> int:
+        tried.set()
+        raise Unavailable("no space left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("netd.cluster.running.identity.next_epoch", full)
+        broken.setattr("netd.cluster.running.advertised", lambda _bound, _seeds: "127.0.0.9")
+        broken.setattr(participation, "has", lambda _host: False)
+        for _ in range(2):
+            async with asyncio.timeout(10):
+                await tried.wait()
+            tried.clear()
+        assert a.health().bound == ""
+    await until(lambda: a.health().bound)

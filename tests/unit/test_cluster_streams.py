@@ -44,6 +44,9 @@ async def at_end(reader: asyncio.StreamReader) -> bytes:
             return b""
 
 
+REPLIES = frames.REPLY_BOUNDS[frames.Request.CORE]
+
+
 def end(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
@@ -70,7 +73,7 @@ async def test_one_connection_carries_many_requests() -> None:
         reader, writer = await raw(lab, tls.client_context(lab.secret, new_key()))
         for number in range(20):
             writer.write(frames.frame(frames.Request.CORE, b"%d" % number))
-            assert await frames.read(reader, frames.REPLY_BOUNDS) == (0, b"re:%d" % number)
+            assert await frames.read(reader, REPLIES) == (0, b"re:%d" % number)
         end(writer)
 
 
@@ -137,7 +140,75 @@ async def test_older_tls_is_refused() -> None:
         await lab.counted("stream_refused_handshake")
 
 
+# Questions to the engine
+
+
+async def test_a_question_is_answered_and_keeps_no_request_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "ANSWERING_MAX", 1)
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def ask(body: bytes, _node: bytes) -> bytes:
+        asked.set()
+        await answer.wait()
+        return b"at last:" + body
+
+    async with serving() as lab:
+        lab.ask = ask
+        member = lab.client()
+        slow = asyncio.create_task(
+            member.call(lab.address, lab.key.id, b"why", 10, frames.Request.ASK)
+        )
+        await asked.wait()
+        assert await member.call(lab.address, lab.key.id, b"one", 10) == b"re:one"
+        answer.set()
+        assert await slow == b"at last:why"
+
+
+async def test_the_largest_question_passes_and_a_larger_answer_is_none() -> None:
+    async def much(body: bytes, _node: bytes) -> bytes:
+        return bytes(len(body) * 2)
+
+    async with serving() as lab:
+        most = frames.REQUEST_BOUNDS[frames.Request.ASK]
+        member = lab.client()
+        answer = await member.call(lab.address, None, bytes(most), 5, frames.Request.ASK)
+        assert len(answer) > most
+        lab.ask = much
+        with pytest.raises(CallFailed, match="of at most"):
+            await member.call(lab.address, None, bytes(most), 5, frames.Request.ASK)
+        with pytest.raises(CallFailed):
+            await member.call(lab.address, None, bytes(most + 1), 5, frames.Request.ASK)
+        assert lab.counters["stream_refused_frame"] == 1
+
+
+async def test_an_answer_that_does_not_come_ends_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "ASK_S", 0.1)
+
+    async def never(_body: bytes, _node: bytes) -> bytes:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with serving() as lab:
+        lab.ask = never
+        with pytest.raises(CallFailed, match="ended"):
+            await lab.client().call(lab.address, None, b"x", 10, frames.Request.ASK)
+        assert lab.counters["stream_refused_deadline"] == 1
+
+
 # Strangers
+
+
+async def test_a_stranger_asks_nothing() -> None:
+    async with serving() as lab:
+        stranger = joiner_of(lab.secret.authority_public_key)
+        with pytest.raises(CallFailed, match=r"certificate is needed|connection"):
+            await stranger.call(lab.address, None, b"x" * 60_000, 5, frames.Request.ASK)
+        await lab.counted("stream_refused_stranger")
+    assert lab.asked == []
 
 
 async def test_without_a_certificate_a_token_is_redeemed_and_nothing_else() -> None:
@@ -181,7 +252,8 @@ async def test_a_token_is_shown_to_its_own_cluster_only() -> None:
         struct.pack("!IB", REQUEST_MAX_BYTES + 1, 0),
         struct.pack("!IB", 0xFFFFFFFF, 0),
         struct.pack("!IB", 257, 1),
-        struct.pack("!IB", 0, 2),
+        struct.pack("!IB", 0, 3),
+        struct.pack("!IB", (1 << 20) + 1025, 2),
         struct.pack("!IB", 10, 255),
         b"GET / HTTP/1.1\r\n\r\n",
     ],
@@ -209,7 +281,7 @@ async def test_a_request_that_is_cut_off_is_none() -> None:
 
 
 @settings(max_examples=50)
-@given(st.binary(max_size=200), st.sampled_from([frames.REQUEST_BOUNDS, frames.REPLY_BOUNDS]))
+@given(st.binary(max_size=200), st.sampled_from([frames.REQUEST_BOUNDS, REPLIES]))
 async def test_bytes_are_a_frame_or_refused(data: bytes, bounds: dict[int, int]) -> None:
     reader = asyncio.StreamReader()
     reader.feed_data(data)
@@ -263,7 +335,7 @@ async def test_a_drop_at_a_time_does_not_keep_a_connection(
         with suppress(OSError, EOFError):
             while time.monotonic() - begun_s < 10:
                 writer.write(frames.frame(frames.Request.CORE, b""))
-                await frames.read(reader, frames.REPLY_BOUNDS)
+                await frames.read(reader, REPLIES)
                 await asyncio.sleep(0.01)  # a peer that takes its time
         assert time.monotonic() - begun_s < 5
         end(writer)
@@ -295,6 +367,24 @@ async def test_silent_strangers_do_not_keep_members_out(monkeypatch: pytest.Monk
             end(writer)
 
 
+async def test_strangers_that_begin_a_request_keep_no_member_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "ANSWERING_MAX", 1)
+    async with serving() as lab:
+        begun = [await raw(lab) for _ in range(3)]
+        for _, writer in begun:
+            writer.write(frames.frame(frames.Request.REDEEM, b"secret")[:-1])
+            await writer.drain()
+        joiner = joiner_of(lab.secret.authority_public_key)
+        secret = b"s" * 32
+        assert await joiner.call(lab.address, None, secret, 5, frames.Request.REDEEM) == b"key"
+        assert await lab.client().call(lab.address, None, b"x", 5) == b"re:x"
+        assert lab.server.admission.strangers == len(begun)
+        for _, writer in begun:
+            end(writer)
+
+
 async def test_one_address_has_so_many_places(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(admission, "STRANGERS_OF_ADDRESS_MAX", 4)
     async with serving() as lab:
@@ -316,7 +406,7 @@ async def test_one_member_has_so_many_connections(monkeypatch: pytest.MonkeyPatc
         held = [await raw(lab, context) for _ in range(3)]
         for reader, writer in held:
             writer.write(frames.frame(frames.Request.CORE, b""))
-            await frames.read(reader, frames.REPLY_BOUNDS)
+            await frames.read(reader, REPLIES)
         reader, writer = await raw(lab, context)
         assert await at_end(reader) == b""
         assert lab.counters["stream_refused_member"] == 1

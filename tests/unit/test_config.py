@@ -90,6 +90,15 @@ def test_later_files_win_key_by_key_and_flags_win_over_all(tmp_path: Path) -> No
         ("[networks]\nzone = 'a..b'", 2, "networks.zone", "not a DNS label"),
         ("[networks]\nula = '2001:db8::/48'", 2, "networks.ula", "/48 of fd00::/8"),
         ("[networks]\nula = 'fd00::/64'", 2, "networks.ula", "/48 of fd00::/8"),
+        ("[eureka]\naddress = '8761'", 2, "eureka.address", "ADDRESS:PORT"),
+        ("[eureka]\nclients = ['192.0.2.1/24']", 2, "eureka.clients", "not a network in CIDR"),
+        ("[kv]\nbackend = 'consul'", 2, "kv.backend", "consul"),
+        ("[kv]\nholder = 'a b'", 2, "kv.holder", "DNS label"),
+        ("[kv]\netcd = []", 2, "kv.etcd", "a member at least"),
+        ("[kv]\netcd = ['https://127.0.0.1:2379']", 2, "kv.etcd", "http://HOST:PORT"),
+        ("[kv]\netcd = ['http://127.0.0.1']", 2, "kv.etcd", "http://HOST:PORT"),
+        ("[kv]\netcd = ['http://127.0.0.1:2379/v3']", 2, "kv.etcd", "http://HOST:PORT"),
+        ("[kv]\netcd = ['http://[::1:2379']", 2, "kv.etcd", "http://HOST:PORT"),
         ("[networks]\nula = 'word'", 2, "networks.ula", "not a network in CIDR form"),
         (
             "[networks]\nipv4_pools = [\n  { base = '10.0.0.0/8', prefix = 16 },\n"

@@ -20,6 +20,7 @@ from netd.plan.objects import (
     state_of,
 )
 from netd.plan.operations import Operation
+from netd.plan.tunnels import ALL_HOSTS, FdbEntry, Neighbour, Vxlan
 
 BOX = "net:[4026531841]"
 BLUE = Bridge(owner="net-1", name="nd-blue", mac="02:42:0a:14:00:01", mtu=1500)
@@ -38,6 +39,19 @@ LO = Loopback(ns=BOX)
 ADDRESS = Address(ns=BOX, owner="ep-1", link="eth0", address="10.20.0.2/24")
 DEFAULT = Route(ns=BOX, owner="ep-1", destination="0.0.0.0/0", link="eth0", gateway="10.20.0.1")
 ENDPOINT: list[Object] = [OUTER, INNER, LO, ADDRESS, DEFAULT]
+TUNNEL = Vxlan(
+    owner="net-1",
+    name="nx-blue",
+    mtu=1450,
+    vni=5000,
+    port=4789,
+    mac="02:42:0a:14:00:fe",
+    master="nd-blue",
+)
+FAR = FdbEntry(link="nx-blue", mac="02:42:0a:14:00:07", destination="192.0.2.7")
+TO_ALL = FdbEntry(link="nx-blue", mac=ALL_HOSTS, destination="192.0.2.7")
+NEIGHBOUR = Neighbour(link="nd-blue", address="10.20.0.7", mac="02:42:0a:14:00:07")
+OVERLAY: list[Object] = [BLUE, TUNNEL, FAR, TO_ALL, NEIGHBOUR]
 
 
 def steps(plan: list[Operation]) -> list[str]:
@@ -191,3 +205,44 @@ def test_operations_have_inverses() -> None:
     assert replace(change, was=None).inverse() is None
     assert replace(delete, verb="retire").inverse() is None
     assert add.text() == f"add {BLUE.text()}"
+
+
+def test_a_tunnel_with_another_vni_is_made_anew_with_its_entries() -> None:
+    assert plan([BLUE, replace(TUNNEL, vni=5001), FAR, TO_ALL, NEIGHBOUR], OVERLAY) == [
+        "change link nx-blue: vni is 5000, not 5001",
+        f"add fdb nx-blue {ALL_HOSTS} 192.0.2.7: went with another",
+        "add fdb nx-blue 02:42:0a:14:00:07: went with another",
+    ]
+
+
+def test_a_tunnel_that_moves_to_another_bridge_loses_the_bridges_half_of_entries() -> None:
+    red = replace(BLUE, name="nd-red")
+    moved = replace(TUNNEL, master="nd-red")
+    assert plan([red, moved, FAR, NEIGHBOUR, BLUE], [*OVERLAY, red])[1:] == [
+        "change link nx-blue: master is nd-blue, not nd-red",
+        "add fdb nx-blue 02:42:0a:14:00:07: went with another",
+    ]
+
+
+def test_a_bridge_with_another_mac_has_lost_its_neighbours() -> None:
+    other = replace(BLUE, mac="02:42:0a:14:00:99")
+    assert plan([other, TUNNEL, FAR, TO_ALL, NEIGHBOUR], OVERLAY)[1:] == [
+        "add neighbour nd-blue 10.20.0.7: went with another"
+    ]
+    assert len(plan([replace(BLUE, mtu=1400), TUNNEL, FAR, TO_ALL, NEIGHBOUR], OVERLAY)) == 1
+
+
+def test_half_an_entry_is_a_difference() -> None:
+    assert "bridged is False" in difference(FAR, replace(FAR, bridged=False))
+    assert "destination is , not 192.0.2.7" in difference(FAR, replace(FAR, destination=""))
+
+
+def test_entries_go_with_the_tunnel_and_neighbours_with_the_bridge() -> None:
+    assert plan([], OVERLAY) == [
+        "delete link nx-blue: not wanted",
+        "delete link nd-blue: not wanted",
+    ]
+    assert plan([BLUE], OVERLAY) == [
+        "delete neighbour nd-blue 10.20.0.7: not wanted",
+        "delete link nx-blue: not wanted",
+    ]

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 from netd.kernel.fake import DEFAULT_FACTS
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointRecord, Sandbox
 from netd.model.errors import Conflict, Exhausted, Invalid, Unavailable
-from netd.model.network import Network, NetworkSpec
+from netd.model.network import DriverName, Network, NetworkSpec
 from netd.plan.addresses import Pool, ranges_in_use
-from netd.plan.compile import driver_of, host_objects, needs_routing
+from netd.plan.compile import driver_of, host_objects, local_driver_of, needs_routing
 from netd.plan.context import Identity, Surroundings
 from netd.plan.diff import creation, diff
 from netd.plan.facts import AddressFact, Facts, LinkFact, RouteFact
@@ -32,9 +32,11 @@ def around(facts: Facts = DEFAULT_FACTS, *networks: Network) -> Surroundings:
     )
 
 
-def complete(driver: str, facts: Facts = DEFAULT_FACTS, *networks: Network, **more: Any) -> Network:
-    spec = NetworkSpec(name="blue", driver=driver, **more)  # type: ignore[arg-type]
-    return driver_of(driver).complete(spec, IDENTITY, around(facts, *networks))
+def complete(
+    driver: DriverName, facts: Facts = DEFAULT_FACTS, *networks: Network, **more: Any
+) -> Network:
+    spec = NetworkSpec(name="blue", driver=driver, **more)
+    return local_driver_of(driver).complete(spec, IDENTITY, around(facts, *networks))
 
 
 def record(network: Network, *, default: bool = True, mac: str = "") -> EndpointRecord:
@@ -158,7 +160,7 @@ def test_the_mtu_is_the_uplinks() -> None:
 
 
 @pytest.mark.parametrize("driver", ["host", "none"])
-def test_host_and_none_make_no_links(driver: str) -> None:
+def test_host_and_none_make_no_links(driver: DriverName) -> None:
     network = complete(driver)
     assert network_text(network) == ""
     assert (network.subnets, network.gateways, network.mtu) == ((), (), None)
@@ -295,8 +297,11 @@ def test_a_part_of_the_parents_subnet_is_netds_when_it_is_named() -> None:
 # What all networks share
 
 
+SETTINGS: Any = {"forward_guard": True, "manage_forwarding": True, "tunnel_port": 4789}
+
+
 def shared(*networks: Network, facts: Facts = DEFAULT_FACTS, **more: bool) -> list[str]:
-    settings = {"forward_guard": True, "manage_forwarding": True, **more}
+    settings = {**SETTINGS, **more}
     return [obj.text() for obj in host_objects(networks, facts, **settings) if obj.text()]
 
 
@@ -329,7 +334,7 @@ def test_an_uplink_that_relies_on_router_advertisements_goes_on_to(value: str, t
 def test_an_uplink_is_told_so_before_the_host_forwards() -> None:
     """Or Linux drops its default route."""
     facts = replace(DEFAULT_FACTS, sysctls={"net/ipv6/conf/eth0/accept_ra": "1"})
-    objects = host_objects([complete("bridge")], facts, forward_guard=True, manage_forwarding=True)
+    objects = host_objects([complete("bridge")], facts, **SETTINGS)
     for plan in (creation(objects, "made"), diff(state_of(objects), {})):
         texts = [operation.text() for operation in plan]
         assert texts.index("add sysctl net.ipv6.conf.eth0.accept_ra = 2") < texts.index(
@@ -342,15 +347,10 @@ def test_the_guard_changes_the_ruleset() -> None:
         next(
             obj
             for obj in host_objects(
-                [complete("bridge")], DEFAULT_FACTS, forward_guard=guard, manage_forwarding=True
+                [complete("bridge")], DEFAULT_FACTS, **{**SETTINGS, "forward_guard": guard}
             )
             if isinstance(obj, Ruleset)
         )
         for guard in (True, False)
     ]
     assert both[0].digest != both[1].digest
-
-
-def test_drivers_of_later_versions_are_named_as_missing() -> None:
-    with pytest.raises(Unavailable, match="use one of bridge, host, none, macvlan, ipvlan"):
-        driver_of("overlay")

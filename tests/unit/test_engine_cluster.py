@@ -306,6 +306,8 @@ async def test_a_token_that_is_given_out_is_an_event_without_the_token(host: Hos
 
 async def test_records_are_shown_to_those_who_debug(host: Host) -> None:
     other = await joined(host)
+    for node in (other, host.cluster):
+        node.subscribe(b"12345678")
     other.publish([Record(table="blob", key="k", value=b"\xff\xfe", scope=b"12345678")])
     records = host.engine.cluster.records(None, None)
     assert [(record.node, record.table, record.encoding) for record in records] == [

@@ -8,8 +8,10 @@ import pytest
 
 from netd.engine import events as events_module
 from netd.engine import names as names_module
+from netd.engine.directory import Feed
 from netd.engine.events import EventLog
 from netd.engine.names import NameTable
+from netd.model.directory import ZoneEntry
 from netd.model.endpoint import Endpoint, EndpointPatch
 from netd.model.event import Event
 from netd.model.views import NameChange
@@ -151,6 +153,10 @@ def endpoint(number: int, *aliases: str) -> Endpoint:
     )
 
 
+def names() -> NameTable:
+    return NameTable("netd.internal", 2, Feed(ZoneEntry(zone="z", node="n", node_id="1"), 0))
+
+
 def short(changes: list[NameChange]) -> list[tuple[str, str]]:
     """Without pointers."""
     return [
@@ -161,7 +167,7 @@ def short(changes: list[NameChange]) -> list[tuple[str, str]]:
 
 
 async def test_the_table_then_a_mark_then_changes() -> None:
-    table = NameTable("netd.internal")
+    table = names()
     table.put(endpoint(2))
     stream = table.stream(watch=True)
     assert short(await take(stream, 3)) == [("add", "c2"), ("sync", "")]
@@ -174,7 +180,7 @@ async def test_the_table_then_a_mark_then_changes() -> None:
 
 
 async def test_without_watch_the_table_is_all() -> None:
-    table = NameTable("netd.internal")
+    table = names()
     table.put(endpoint(2))
     assert short([change async for change in table.stream(watch=False)]) == [
         ("add", "c2"),
@@ -183,7 +189,7 @@ async def test_without_watch_the_table_is_all() -> None:
 
 
 async def test_changes_while_the_table_is_read_come_after_the_mark() -> None:
-    table = NameTable("netd.internal")
+    table = names()
     table.put(endpoint(2))
     table.put(endpoint(3))
     stream = table.stream(watch=True)
@@ -197,7 +203,7 @@ async def test_changes_while_the_table_is_read_come_after_the_mark() -> None:
 async def test_a_watcher_that_is_too_slow_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has to begin anew with the whole table, or it would miss a change."""
     monkeypatch.setattr(names_module, "_BACKLOG", 4)
-    table = NameTable("netd.internal")
+    table = names()
     stream = table.stream(watch=True)
     await take(stream, 1)
     for number in range(2, 6):
@@ -206,7 +212,7 @@ async def test_a_watcher_that_is_too_slow_is_ended(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_close_ends_watchers() -> None:
-    table = NameTable("netd.internal")
+    table = names()
     stream = table.stream(watch=True)
     await take(stream, 1)
     waiting = asyncio.create_task(anext(stream, None))

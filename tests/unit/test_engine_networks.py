@@ -209,12 +209,6 @@ async def test_a_bad_spec_names_its_field_and_leaves_nothing(
     assert host.kernel.text() == ""
 
 
-async def test_a_driver_of_a_later_version_is_unavailable(host: Host) -> None:
-    with pytest.raises(Unavailable) as caught:
-        await host.network("blue", "overlay")
-    assert caught.value.field == "driver"
-
-
 async def test_a_network_on_a_parent_may_have_a_part_of_its_subnet(host: Host) -> None:
     with pytest.raises(Invalid, match="has other users") as caught:
         await host.network("lan", "macvlan", subnets=("192.0.2.0/24",))

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from netd.engine.interfaces import Observation, Scope
 from netd.kernel.hands import Hands
 from netd.model.endpoint import Bandwidth, Endpoint, EndpointPatch, PortMapping, Sandbox
+from netd.model.errors import NotFound
 from netd.model.views import ReconcileReport
 from netd.plan.objects import HOST_OWNER
 from tests.unit.engine_fixture import Host
@@ -90,6 +92,36 @@ async def test_damage_is_planned_repaired_and_told(
     assert planned[0].object in told.detail
     assert planned[0].reason in told.detail
     await host.check()
+
+
+async def test_the_plan_of_one_endpoint(
+    host: Host, web: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks into one namespace only, whatever has happened to others."""
+    scopes: list[Scope] = []
+    observe = host.kernel.observe
+
+    async def noting(scope: Scope) -> Observation:
+        scopes.append(scope)
+        return await observe(scope)
+
+    monkeypatch.setattr(host.kernel, "observe", noting)
+    other = await host.attach("blue", "other")
+    ns = sandbox_of(host, "web").key
+    host.kernel.by_hand.delete_address("eth0", web.addresses[0], ns)
+    host.kernel.by_hand.delete_address("nd-blue", "10.20.0.1/24")
+    planned = await host.engine.plan(web.id)
+    assert [(step.verb, step.object, step.ns) for step in planned] == [
+        ("add", f"address {web.addresses[0]} dev eth0", ns),
+        ("add", "route 0.0.0.0/0 via 10.20.0.1 dev eth0", ns),
+    ]
+    assert await host.engine.plan(other.id) == ()
+    assert [set(scope.sandboxes) for scope in scopes] == [{ns}, {sandbox_of(host, "other").key}]
+    whole = await host.engine.plan()
+    assert set(planned) < set(whole)
+    assert len(whole) == host.engine.status().drift
+    with pytest.raises(NotFound, match="there is no endpoint 'nobody'"):
+        await host.engine.plan("nobody")
 
 
 async def test_all_damage_at_once(host: Host, web: Endpoint) -> None:

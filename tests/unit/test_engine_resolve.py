@@ -2,8 +2,10 @@
 
 import pytest
 
+from netd.model.directory import RegistryReport
 from netd.model.endpoint import EndpointPatch
 from netd.model.errors import Invalid
+from netd.model.service import ServiceSpec
 from tests.unit.engine_fixture import Host
 
 
@@ -118,3 +120,65 @@ async def test_a_long_id_is_cut_to_a_name(host: Host) -> None:
     endpoint = await host.attach("blue", "0123456789abcdef" * 4)
     assert endpoint.name == "0123456789ab"
     assert (await host.attach("blue", "not:a.label")).name == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "expected"),
+    [
+        ("node-1.node.netd.internal", "TXT", []),
+        ("netd.internal", "NS", ["node-1.node.netd.internal."]),
+        ("web.blue", "any", ["10.20.0.2"]),
+        ("node-1.node", "A", ["192.0.2.10"]),
+        ("node-1.node.consul", "A", ["192.0.2.10"]),
+        ("localhost", "AAAA", ["::1"]),
+    ],
+)
+def test_other_names_and_types(host: Host, name: str, kind: str, expected: list[str]) -> None:
+    assert data(host, name, kind) == expected
+
+
+@pytest.mark.parametrize("name", ["example.com", "nobody.example", "8.8.8.8.in-addr.arpa"])
+def test_a_name_that_is_not_netds_is_refused(host: Host, name: str) -> None:
+    for source in (None, "10.20.0.2", "10.99.0.1"):
+        assert host.engine.resolve(name, "A", source).rcode == "REFUSED"
+
+
+def test_an_answer_is_explained(host: Host) -> None:
+    trace = host.engine.trace("db", "A", "10.30.0.2")
+    assert (trace.rcode, [record.data for record in trace.records]) == ("NOERROR", ["10.30.0.3"])
+    assert trace.networks == ("blue", "red")  # all that the container is on
+    assert trace.steps == (
+        "10.30.0.2 sees the names of blue, red",
+        "db is an endpoint of red",
+    )
+    unknown = host.engine.trace("nobody.blue.netd.internal", "A", "10.30.0.3")
+    assert (unknown.rcode, unknown.networks) == ("NXDOMAIN", ("red",))
+    assert [record.type for record in unknown.authority] == ["SOA"]
+    everything = host.engine.trace("web.blue", "AAAA", None)
+    assert everything.networks is None
+    assert everything.steps[0] == "this host sees all names"
+
+
+def test_a_name_that_others_are_asked_for_is_explained(host: Host) -> None:
+    host.engine.take_report(
+        RegistryReport(revision=1, pid=1, upstreams=("192.0.2.53", "192.0.2.54"))
+    )
+    trace = host.engine.trace("example.com", "A", "10.20.0.2")
+    assert (trace.rcode, trace.records) == ("FORWARD", ())
+    assert trace.steps[-1] == "the registry asks 192.0.2.53, 192.0.2.54"
+    stranger = host.engine.trace("example.com", "A", "203.0.113.7")
+    assert stranger.rcode == "REFUSED"
+    assert stranger.steps[0] == (
+        "203.0.113.7 is on no network of netd's: it sees services and hosts only"
+    )
+
+
+async def test_services_are_found(host: Host) -> None:
+    web = host.engine.endpoints(network="blue")[0]
+    await host.engine.services.put("w1", ServiceSpec(name="shop", endpoint=web.id, port=80))
+    assert data(host, "shop.service.netd.internal", "SRV", "10.20.0.2") == [
+        "1 1 80 web.blue.netd.internal."
+    ]
+    assert data(host, "shop", "A", "10.30.0.3") == []
+    await host.engine.services.delete("w1")
+    assert host.engine.resolve("shop", "A", "10.20.0.2").rcode == "NXDOMAIN"

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from msgspec.structs import replace
 
-from netd.model.endpoint import Bandwidth, Endpoint, EndpointPatch, PortMapping
+from netd.model.endpoint import AttachRequest, Bandwidth, Endpoint, EndpointPatch, PortMapping
 from netd.model.errors import Conflict, Invalid, KernelFailure, NotFound, Unavailable
 from netd.plan.ports import HeldPort
 from tests.unit.engine_fixture import DISK_FULL, Gate, Host
@@ -15,6 +15,7 @@ from tests.unit.engine_fixture import DISK_FULL, Gate, Host
 WEB = PortMapping(host_port=80, container_port=8080)
 TLS = PortMapping(host_port=443, container_port=8443)
 ALL = EndpointPatch(
+    name="shop",
     ports=(TLS,),
     aliases=("www",),
     labels={"a": "b"},
@@ -39,6 +40,7 @@ async def test_everything_at_once(host: Host, web: Endpoint) -> None:
 
     assert new == replace(
         web,
+        name="shop",
         ports=(TLS,),
         aliases=("www",),
         labels={"a": "b"},
@@ -60,6 +62,29 @@ async def test_what_is_left_out_stays(host: Host, web: Endpoint) -> None:
     await host.engine.update_endpoint(web.id, EndpointPatch(aliases=("www",)))
     new = await host.engine.update_endpoint(web.id, EndpointPatch(labels={"a": "b"}))
     assert (new.aliases, new.ports, new.labels) == (("www",), (WEB,), {"a": "b"})
+
+
+async def test_another_name(host: Host, web: Endpoint) -> None:
+    request = AttachRequest(container_id="long.id", netns=web.netns, ifname="eth7")
+    other, _ = await host.engine.attach("blue", request)
+    address = web.addresses[0].partition("/")[0]
+    for name, gone in (("shop", "web"), ("Store_1", "shop")):
+        new = await host.engine.update_endpoint(web.id, EndpointPatch(name=name))
+        assert new == replace(web, name=name)
+        (record,) = host.engine.resolve(f"{name}.blue", "A", None).records
+        assert record.data == address
+        assert host.engine.resolve(f"{gone}.blue", "A", None).rcode == "NXDOMAIN"
+        reverse = ".".join(reversed(address.split("."))) + ".in-addr.arpa"
+        (record,) = host.engine.resolve(reverse, "PTR", None).records
+        assert record.data == f"{name.lower()}.blue.netd.internal."
+    again = AttachRequest(container_id="web", netns=web.netns, name="Store_1", ports=(WEB,))
+    assert await host.engine.attach("blue", again) == (host.engine.endpoint(web.id), False)
+    # As at an attach, names may be shared, and "" leaves the choice to netd.
+    await host.engine.update_endpoint(other.id, EndpointPatch(name="Store_1"))
+    assert len(host.engine.resolve("store_1.blue", "A", None).records) == 2
+    assert (await host.engine.update_endpoint(other.id, EndpointPatch(name=""))).name == ""
+    assert (await host.engine.update_endpoint(web.id, EndpointPatch(name=""))).name == "web"
+    await host.check()
 
 
 async def test_nothing_new_does_nothing(host: Host, web: Endpoint) -> None:
@@ -136,6 +161,7 @@ async def test_udp_flows_to_changed_ports_are_forgotten(host: Host, web: Endpoin
         (EndpointPatch(ports=(replace(WEB, host_ip="nonsense"),)), "ports[0].host_ip"),
         (EndpointPatch(ports=(replace(WEB, host_ip="fd20::1"),)), "ports[0].host_ip"),
         (EndpointPatch(aliases=("a.b",)), "aliases[0]"),
+        (EndpointPatch(name="a.b"), "name"),
         (EndpointPatch(labels={"": "x"}), "labels."),
     ],
 )

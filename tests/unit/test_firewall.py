@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 
 from netd.model.errors import Invalid
 from netd.model.network import Network
-from netd.plan.firewall import SETS, element_text, key_text, network_elements, ruleset
+from netd.plan.firewall import (
+    SETS,
+    element_text,
+    key_text,
+    network_elements,
+    own_elements,
+    ruleset,
+)
 from netd.plan.objects import SetElement, state_of
+from netd.plan.virtual_rules import VirtualPools
 
 NETWORK = Network(
     id="0123456789abcdef",
@@ -17,6 +25,9 @@ NETWORK = Network(
     driver="bridge",
     subnets=("10.20.0.0/24", "fd00:1::/64"),
 )
+
+
+POOLS = VirtualPools("10.191.0.0/16", "fd6e:6574:6400::/112")
 
 
 def sets_of(network: Network) -> set[str]:
@@ -34,24 +45,52 @@ def test_the_digest_stands_for_the_text() -> None:
     assert all(re.fullmatch("[0-9a-f]{16}", rules.digest) for rules in (plain, guarded))
 
 
-def test_the_guard_is_one_more_rule_at_the_end() -> None:
+def test_the_guard_is_two_more_rules() -> None:
     plain, guarded = (ruleset(forward_guard=guard).script.splitlines() for guard in (False, True))
     assert [line for line in guarded if line not in plain] == [
-        "\t\tiifname != @bridges oifname != @bridges drop"
+        f'\t\tiifname != @bridges oifname != @bridges meta {kind} != "bridge" drop'
+        for kind in ("iifkind", "oifkind")
     ]
     assert [line for line in guarded if line in plain] == plain
 
 
 def test_the_rules_use_every_set_and_no_other() -> None:
-    script = ruleset(forward_guard=True).script
+    script = ruleset(forward_guard=True, tunnel_port=4789, virtual=POOLS).script
     assert set(re.findall(r"@(\w+)", script)) == SETS.keys()
     assert set(re.findall(r"^\t(?:set|map) (\w+) ", script, re.MULTILINE)) == SETS.keys()
 
 
-def test_every_set_has_a_bound() -> None:
-    declared = re.findall(r"^\t(?:set|map) .*$", ruleset(forward_guard=True).script, re.MULTILINE)
+def test_every_set_has_a_bound_but_those_that_would_take_memory_for_it() -> None:
+    declared = re.findall(
+        r"^\t(?:set|map) (\w+) (.*)$", ruleset(forward_guard=True).script, re.MULTILINE
+    )
     assert len(declared) == len(SETS)
-    assert all(re.search(r"size \d+;", line) for line in declared)
+    for name, text in declared:
+        assert bool(re.search(r"size \d+;", text)) == (SETS[name].slots == 0)
+
+
+def test_rules_for_virtual_addresses_are_there_where_there_are_some() -> None:
+    without, with_ = (ruleset(forward_guard=True, virtual=each).script for each in (None, POOLS))
+    assert not {line for line in without.splitlines() if line not in with_}
+    assert "10.191.0.0/16" in with_
+    assert "10.191.0.0/16" not in without
+    assert "virtual4" not in without
+
+
+def test_each_map_of_slots_is_asked_with_a_number_below_its_size() -> None:
+    script = ruleset(forward_guard=True, virtual=POOLS).script
+    asked = re.findall(r" mod (\d+) (?:seed 0x[0-9a-f]+ )?map @(\w+)$", script, re.MULTILINE)
+    slots = {name: spec.slots for name, spec in SETS.items() if spec.slots}
+    assert {name: int(number) for number, name in asked} == slots
+    assert len(asked) == len(slots)
+
+
+def test_own_addresses_are_those_of_the_bridge() -> None:
+    elements = own_elements(NETWORK, "nd-blue", ("10.20.0.9/24", "fd00:1::9/64"))
+    assert [(each.set_name, element_text(each)) for each in elements] == [
+        ("own4", '"nd-blue" comment "0123456789abcdef" : 10.20.0.9'),
+        ("own6", '"nd-blue" comment "0123456789abcdef" : fd00:1::9'),
+    ]
 
 
 def test_priorities_are_numbers_because_old_nft_lacks_names_for_some_hooks() -> None:
@@ -129,6 +168,10 @@ def test_an_element_of_a_map_has_its_value_behind_its_owner() -> None:
         element("ports4", "fd00::2", "tcp", "80", value=("10.0.0.2", "80")),
         element("ports4", "10.0.0.0/8", "tcp", "80", value=("10.0.0.2", "80")),
         element("ports6", "fe80::1%eth0", "tcp", "80", value=("fd00::2", "80")),
+        element("spread3_4", "10.191.0.1", "tcp", "80", "-1", value=("10.0.0.2", "80")),
+        element("spread3_4", "10.191.0.1", "tcp", "80", "0x1", value=("10.0.0.2", "80")),
+        element("spread3_4", "10.191.0.1", "tcp", "80", "4294967296", value=("10.0.0.2", "80")),
+        element("spread3_4", "10.191.0.1", "tcp", "80", value=("10.0.0.2", "80")),
     ],
 )
 def test_what_is_not_of_the_sets_type_is_refused(wrong: SetElement) -> None:
@@ -148,7 +191,7 @@ def test_what_is_not_of_the_sets_type_is_refused(wrong: SetElement) -> None:
         element("bridges", "nd-blue", owner='"'),
         element("bridges", "nd-blue", owner="E1"),
         element("bridges", "nd-blue", owner="e1\n"),
-        element("bridges", "nd-blue", owner="e" * 65),
+        element("bridges", "nd-blue", owner="e" * 81),
     ],
 )
 def test_a_wrong_value_or_owner_is_refused(wrong: SetElement) -> None:

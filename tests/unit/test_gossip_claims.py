@@ -2,14 +2,11 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd.gossip.claims import Claim, settle
-from netd.gossip.core import Gossip
-from netd.gossip.ring import Ring
-from netd.gossip.settings import profile
-from netd.gossip.values import ClaimSettled, Identity, Output, node_id_of
+from netd.gossip.claims import BODY_MAX_BYTES, STAMP_MAX_MS, Claim, decode, encode, settle
 
 nodes = st.binary(min_size=16, max_size=16)
 claims = st.builds(
@@ -41,87 +38,25 @@ def test_without_claims_nothing_holds() -> None:
     assert settle([]) is None
 
 
-def _core(number: int, wall_s: float) -> Gossip:
-    public_key = bytes([number]) * 32
-    identity = Identity(
-        id=node_id_of(public_key),
-        public_key=public_key,
-        sign=lambda _message: bytes(64),
-        epoch=1,
-        name=f"host-{number}",
-        address=(f"192.0.2.{number}", 7940),
-    )
-    return Gossip(
-        identity,
-        profile("lan"),
-        Ring.first(bytes(32)),
-        cluster_id=b"cluster1",
-        verify=lambda _key, _message, _signature: True,
-        random=random.Random(number),
-        now_s=0.0,
-        wall_s=wall_s,
-    )
+@given(claims)
+def test_a_claim_arrives_as_it_was_made(claim: Claim) -> None:
+    assert decode(encode(claim)) == claim
 
 
-def _join(one: Gossip, other: Gossip) -> None:
-    """Carry calls and packets between two cores until both are silent."""
-    one.join([next(iter(other.members())).address], 0.0)
-    while _carry(one, other) or _carry(other, one):
-        pass
+@given(st.binary(max_size=100))
+def test_bytes_are_a_claim_or_none(value: bytes) -> None:
+    claim = decode(value)
+    assert claim is None or decode(encode(claim)) == claim
 
 
-def _carry(one: Gossip, other: Gossip) -> bool:
-    output: Output = one.take()
-    source = next(iter(one.members())).address
-    for datagram in output.datagrams:
-        other.receive(datagram.data, source, 0.0)
-    for call in output.calls:
-        one.complete(call.number, other.serve(call.request, one.id, 0.0), 0.0)
-    _events.extend(event for event in output.events if isinstance(event, ClaimSettled))
-    return bool(output.datagrams or output.calls)
-
-
-_events: list[ClaimSettled] = []
-
-
-def test_two_nodes_that_claimed_apart_agree_when_they_meet() -> None:
-    early, late = _core(1, wall_s=1_000.0), _core(2, wall_s=2_000.0)
-    late.claim("network", "blue", b"late", 0.0)
-    early.claim("network", "blue", b"early", 0.0)
-    _events.clear()
-    _join(early, late)
-    for core in (early, late):
-        settled = core.settled("network", "blue")
-        assert settled is not None
-        assert settled.claim.body == b"early"
-        assert settled.rivals == (late.id,)
-    assert [event.body for event in _events if event.rivals] == [b"early", b"early"]
-
-
-def test_a_claim_stays_with_those_who_support_it() -> None:
-    author, user = _core(1, wall_s=1_000.0), _core(2, wall_s=1_000.0)
-    author.claim("network", "blue", b"spec", 0.0)
-    _join(user, author)
-    assert user.support("network", "blue", 0.0)
-    author.claim("network", "blue", None, 0.0)
-    while _carry(author, user) or _carry(user, author):
-        pass
-    settled = user.settled("network", "blue")
-    assert settled is not None
-    assert settled.claim == Claim(1_000_000, author.id, b"spec")
-    assert settled.rivals == ()
-
-
-def test_a_later_claim_here_is_later_than_what_was_seen() -> None:
-    ahead, behind = _core(1, wall_s=9_000.0), _core(2, wall_s=1_000.0)
-    ahead.claim("network", "blue", b"first", 0.0)
-    _join(behind, ahead)
-    behind.claim("network", "blue", b"second", 0.0)
-    settled = behind.settled("network", "blue")
-    assert settled is not None
-    assert settled.claim.body == b"first"
-    assert settled.rivals == (behind.id,)
-
-
-def test_what_nobody_claims_cannot_be_supported() -> None:
-    assert not _core(1, wall_s=0.0).support("network", "blue", 0.0)
+@pytest.mark.parametrize(
+    "claim",
+    [
+        Claim(-1, bytes(16), b""),
+        Claim(STAMP_MAX_MS + 1, bytes(16), b""),
+        Claim(0, bytes(15), b""),
+        Claim(0, bytes(16), bytes(BODY_MAX_BYTES + 1)),
+    ],
+)
+def test_claims_beyond_the_bounds_are_none(claim: Claim) -> None:
+    assert decode(encode(claim)) is None

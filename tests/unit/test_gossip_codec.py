@@ -125,6 +125,7 @@ replies = st.one_of(
         messages.Welcome,
         st.lists(introductions | alives | suspects | deads | lefts, max_size=4).map(tuple),
         rings,
+        ids,
     ),
     st.builds(messages.SyncReply, st.lists(deltas, max_size=3).map(tuple), st.booleans()),
     st.builds(messages.RingReply, rings),
@@ -207,7 +208,7 @@ BEFORE = {
     "query": b"\xdc\x00\x01\x92\x0e",
     "ping": b"\x93\x2a",
     "sync": b"\x94\x2a\x90",
-    "welcome": b"\x92\x33",
+    "welcome": b"\x94\x33",
     "page": b"\x93\x34",
     "delta": b"\x93\x34\x91\x99\xc4\x10" + bytes(16) + b"\xc4\x08" + bytes(13) + b"\xc2",
 }

@@ -11,8 +11,17 @@ from netd.gossip.keys import GRACE_S, RingConflict
 from netd.gossip.messages import Nack
 from netd.gossip.ring import KEYS_MAX, Ring, key_id
 from netd.gossip.sealing import Seal
-from netd.gossip.values import NodeId, RingChanged, State
-from tests.unit.gossip_cores import RING, Lab, Puppet, core_of, identity_of, introduced
+from netd.gossip.values import Address, NodeId, RingChanged, State
+from tests.unit.gossip_cores import (
+    RING,
+    Lab,
+    Passes,
+    Puppet,
+    address_of,
+    core_of,
+    identity_of,
+    introduced,
+)
 
 SECRETS = [bytes([number]) * 32 for number in range(1, 8)]
 NEW = SECRETS[0]
@@ -117,6 +126,55 @@ def test_a_member_that_tells_of_no_ring_is_waited_for_until_it_is_gone() -> None
     silent.say(core, silent.left(0), now_s=1_000.0)
     core.use_key(new, 1_000.0)
     assert core.ring.primary == new
+
+
+def test_nothing_is_said_of_members_that_were_not_heard_yet() -> None:
+    """As after a restart: this node knows who is there, and not yet what they have."""
+    core = core_of(identity_of(1))
+    core.install_key(NEW, 1_000.0)
+    core.use_key(key_id(NEW), 1_000.0)
+    silent = Puppet(2, ring=core.ring)
+    introduced(core, silent)
+    for step, key in ((core.remove_key, OLD), (core.use_key, NEW)):
+        with pytest.raises(RingConflict, match="have not told yet which keys") as waits:
+            step(key_id(key), 1_000.0)
+        assert waits.value.nodes == (silent.id,)
+
+
+def test_of_many_that_learn_of_a_ring_not_all_fetch_it_at_once_or_from_one() -> None:
+    lab = Lab()
+    cores = lab.cluster(30)
+    served: list[NodeId] = []
+    times: list[float] = []
+    lab.streams = _noting(lab, served, times)
+    cores[0].install_key(NEW, lab.now_s)
+    lab.run(2.0)
+    assert all(core.ring == cores[0].ring for core in cores)
+    assert len(served) == len(cores) - 1
+    assert len(set(served)) > 3
+    assert len(set(times)) > len(cores) // 2
+
+
+def _noting(lab: Lab, served: list[NodeId], times: list[float]) -> Passes:
+    def passes(_source: Address, to: Address) -> bool:
+        served.append(lab.cores[to].id)
+        times.append(lab.now_s)
+        return True
+
+    return passes
+
+
+def test_a_ring_that_one_member_does_not_give_is_had_from_another() -> None:
+    lab = Lab()
+    cores = lab.cluster(4)
+    author = address_of(1)
+    lab.streams = lambda source, to: author not in (source, to)
+    cores[0].install_key(NEW, lab.now_s)
+    lab.run(20.0)
+    assert all(core.ring == RING for core in cores[1:])
+    lab.streams = lambda source, to: (source, to) != (address_of(2), author)
+    lab.run(20.0)
+    assert all(core.ring == cores[0].ring for core in cores)
 
 
 def test_keys_are_few_and_the_same_one_is_installed_once() -> None:

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netd.gossip.accusations import INCARNATIONS_AHEAD_MAX
 from netd.gossip.codec import decode_reply, encode
 from netd.gossip.core import Gossip
 from netd.gossip.member import Member
-from netd.gossip.membership import INCARNATIONS_AHEAD_MAX
 from netd.gossip.messages import (
     Ack,
     Alive,
@@ -25,17 +25,19 @@ from netd.gossip.messages import (
     Statement,
     Welcome,
 )
-from netd.gossip.settings import Settings, profile
-from netd.gossip.values import EpochWanted, NodeId, ProblemChanged, State
+from netd.gossip.settings import PROTOCOL_MAX, Settings, profile
+from netd.gossip.values import GLOBAL, EpochWanted, MemberChanged, NodeId, ProblemChanged, State
 from tests.unit.gossip_cores import (
     START_S,
     Lab,
     Puppet,
+    address_of,
     core_of,
     identity_of,
     introduced,
     states,
     table,
+    values,
 )
 
 LAN = profile("lan")
@@ -219,7 +221,7 @@ def test_a_row_about_this_node_is_refuted_too_but_not_a_departure() -> None:
         assert target(core, core.id).incarnation == 1
     # Whoever thinks so is asked for the signature, which only a copy of this node can have made.
     assert core.counters["refutations"] == 1
-    assert core._membership._queried[core.id] == START_S
+    assert core._inquiries._queried[core.id] == START_S
     TARGET.say(core, Puppet(1).left(1), now_s=START_S)
     assert ("cloned-identity", core.id) in core.problems
 
@@ -270,9 +272,10 @@ def test_an_introduction_with_an_impossible_address_changes_nothing() -> None:
 def _forgotten(core: Gossip) -> None:
     """Let so much time pass that who is gone is forgotten."""
     end_s = core.next_timer_s() + 2 * LAN.dead_kept_s
-    core._parts.now_s = end_s - core._paused_s
+    core._parts.now_s = end_s - core._parts.paused_s
     core._parts.timers.run(core._parts.now_s)
-    core.take()
+    told = [event for event in core.take().events if isinstance(event, MemberChanged)]
+    assert told[-1] == MemberChanged(TARGET.id, State.LEFT, None)
     assert core.member(TARGET.id) is None
 
 
@@ -280,15 +283,17 @@ def test_the_forgotten_do_not_come_back_by_hearsay() -> None:
     core = core_of(identity_of(1), Settings(probe_interval_s=1e9))
     introduced(core, TARGET, SPEAKER)
     tell(core, TARGET.left(0))
+    core.take()
     _forgotten(core)
     now_s = core._parts.now_s
     core._membership.hear_quietly([TARGET.introduction, TARGET.alive(7)])
     core._membership.hear(TARGET.introduction, SPEAKER.address)
     rows = (MemberRow(TARGET.id, 1, 0, State.ALIVE, ()),)
     SPEAKER.say(core, MemberRows(b"", rows), now_s=now_s)
-    TARGET.say(core, Ping(1, core.id, 0, 0), now_s=now_s)
+    assert not core._inquiries._queried
+    answers = TARGET.say(core, Ping(1, core.id, 0, 0), now_s=now_s)
+    assert not any(isinstance(answer, Query) for answer in answers)
     assert core.member(TARGET.id) is None
-    assert not core._membership._queried
     later = Puppet(2, epoch=2)
     core._membership.hear(later.introduction, None)
     assert target(core).epoch == 2
@@ -406,15 +411,18 @@ def test_members_are_as_many_as_the_cap_at_most() -> None:
 def test_who_speaks_no_common_version_is_ignored_until_it_does() -> None:
     core = scene(SPEAKER)
     late = Puppet(2)
-    future = late.signer.introduction(late.identity, 0, (2, 3))
+    least = PROTOCOL_MAX + 1
+    future = late.signer.introduction(late.identity, 0, (least, least + 1))
     tell(core, future)
     assert core.member(late.id) is None
-    assert "speaks protocol 2 to 3, this node 1 to 1" in core.problems["protocol-version", late.id]
+    mine, theirs = f"1 to {PROTOCOL_MAX}", f"{least} to {least + 1}"
+    told = core.problems["protocol-version", late.id]
+    assert f"speaks protocol {theirs}, this node {mine}" in told
     reply = decode_reply(core.serve(encode(Join(future, None, None)), late.id, START_S))
     assert isinstance(reply, Declined)
-    assert "1 to 1 are spoken here, not 2 to 3" in reply.detail
+    assert f"{mine} are spoken here, not {theirs}" in reply.detail
     later = Puppet(2, epoch=2)
-    tell(core, later.signer.introduction(later.identity, 0, (1, 3)))
+    tell(core, later.signer.introduction(later.identity, 0, (1, least)))
     assert core.member(late.id) is not None
     assert not core.problems
 
@@ -472,6 +480,43 @@ def test_a_departure_is_known_at_once_and_no_death() -> None:
         assert core.counters["deaths"] == 0
 
 
+def test_a_departure_is_told_to_some_at_once_and_not_to_all() -> None:
+    core = scene(*(Puppet(number) for number in range(10, 40)))
+    core.take()
+    core.leave(START_S)
+    told = {datagram.to for datagram in core.take().datagrams}
+    assert len(told) == 8
+
+
+def test_a_change_is_as_long_ago_as_it_is_on_the_clock_also_after_a_pause() -> None:
+    core = scene(TARGET, SPEAKER, settings=CREDULOUS)
+    now_s = START_S + 100.0
+    core.receive(b"", SPEAKER.address, now_s)  # it has not run for so long
+    assert core.counters["stalls"] == 1
+    tell(core, TARGET.left(0), now_s=now_s)
+    assert target(core).state_since_s == now_s
+    assert target(core, SPEAKER.id).state_since_s == START_S
+
+
+def test_a_joiner_asks_who_has_taken_it_in_not_who_had_that_address_before() -> None:
+    lab = Lab()
+    *_, lost = lab.cluster(3)
+    lab.remove(lost)
+    # Its disk was lost: another key at the same address, and the old node is not yet dead.
+    heir = core_of(identity_of(9, at=address_of(3)), now_s=lab.now_s)
+    lab.cores[address_of(3)] = heir
+    lab.events[heir.id] = []
+    heir.join([address_of(1)], lab.now_s)
+    lab.settle()
+    heir.publish(GLOBAL, "t", "k", bytes(5_000), lab.now_s)
+    (late,) = lab.add(4)
+    late.join([address_of(3)], lab.now_s)
+    lab.settle()
+    assert target(late, lost.id).live
+    assert (target(late, lost.id).tcp_ok, target(late, heir.id).tcp_ok) == (None, True)
+    assert values(late) == values(heir)
+
+
 def test_a_partition_heals_without_help() -> None:
     lab = Lab()
     cores = lab.cluster(6)
@@ -497,7 +542,7 @@ def test_a_quiet_cluster_says_nothing_but_pings() -> None:
         levels = core.levels()
         assert (levels["statements_queued"], levels["changes_queued"]) == (0, 0)
         # No tick either: only probing and reconnecting have timers, and probes' second pings.
-        assert core._membership._spreading._tick is None
+        assert core._spreading._tick is None
     assert lab.calls == 0
     assert lab.sent <= 4 * 20 * 2 + 8
 

@@ -164,8 +164,9 @@ def test_an_answer_for_another_probe_or_of_another_member_is_none() -> None:
     assert scene.state(target) == State.SUSPECT
 
 
-def test_what_a_stream_says_that_is_no_answer_is_none() -> None:
-    for reply in (None, b"nonsense", encode(Declined("another node has this address now"))):
+def test_what_a_stream_says_that_is_no_answer_is_none_but_it_is_open() -> None:
+    declined = encode(Declined("the node is leaving"))
+    for reply, open_ in ((None, False), (b"nonsense", True), (declined, True)):
         scene = Scene(6)
         target, _ = scene.until_ping()
         scene.run(0.6)
@@ -175,7 +176,7 @@ def test_what_a_stream_says_that_is_no_answer_is_none() -> None:
         assert scene.state(target) == State.SUSPECT
         member = scene.core.member(target.id)
         assert member is not None
-        assert member.tcp_ok is False
+        assert member.tcp_ok is open_
 
 
 def _failed_probe(scene: Scene, nacks: int, each: int = 1) -> int:
@@ -255,6 +256,37 @@ def _helper() -> tuple[Gossip, Puppet, Puppet]:
     core, asker, target = core_of(identity_of(1), QUIET), Puppet(2), Puppet(3)
     introduced(core, asker, target)
     return core, asker, target
+
+
+def test_round_trips_that_become_longer_than_the_timeout_are_learned() -> None:
+    scene = Scene(6)
+    for _ in range(3):  # it begins with a network that is quick
+        to, ping = scene.until_ping()
+        scene.run(0.001)
+        scene.ack(to, ping)
+        scene.run(0.5)
+    assert scene.core._parts.probe_timeout_s() == LAN.probe_timeout_min_s
+    asked_for_help = []
+    for _ in range(6):
+        to, ping = scene.until_ping()
+        scene.run(0.15)
+        scene.ack(to, ping)
+        scene.run(0.5)
+        asked_for_help.append(bool(scene.requests()))
+    assert asked_for_help == [True, False, False, False, False, False]
+    measured = [member.rtt_s for member in scene.core.members() if member.rtt_s is not None]
+    assert max(measured) == pytest.approx(0.15, abs=0.02)
+
+
+def test_an_answer_to_the_second_ping_makes_no_round_trip_longer() -> None:
+    scene = Scene(3)
+    for _ in range(3):
+        to, ping = scene.until_ping()
+        scene.run(0.26)  # the first is lost, the second sent at half the timeout
+        scene.ack(to, ping)
+        scene.run(0.5)
+    assert {member.rtt_s for member in scene.core.members()} == {None}
+    assert scene.core._parts.probe_timeout_s() == LAN.probe_timeout_max_s
 
 
 def test_a_helper_pings_and_passes_the_answer_on() -> None:

@@ -7,7 +7,7 @@ from netd.gossip.changes import TAIL_MAX, Changes
 from netd.gossip.codec import decode_packet, encode, join_parts
 from netd.gossip.core import Gossip
 from netd.gossip.member import Member
-from netd.gossip.messages import Delta, Head, Message, Suspect
+from netd.gossip.messages import Delta, Head, Introduce, Message, Suspect
 from netd.gossip.news import News
 from netd.gossip.settings import Settings
 from netd.gossip.values import GLOBAL
@@ -84,6 +84,40 @@ def test_news_never_takes_more_room_than_it_is_given(rooms: list[int], copies: i
             news.introduce(node(number), Puppet(number).introduction)
     for room in rooms:
         assert sum(map(len, news.take(room, copies))) <= room
+
+
+def test_a_death_does_not_wait_for_the_introductions_of_many() -> None:
+    news = News(1_000)
+    for number in range(500):
+        news.introduce(node(number), Puppet(number).introduction)
+    news.put(node(900), said(900))
+    assert about(news.take(1_000, COPIES)) == [900]
+    for number in range(600, 700):
+        news.put(node(number), said(number))
+    taken = news.take(1_000, COPIES)
+    kinds = [isinstance(message, Introduce) for message in decode_packet(join_parts(taken))]
+    assert kinds == sorted(kinds, reverse=True)
+    assert sum(kinds) >= 2
+    assert len(about(taken)) >= 500 // SIZE
+
+
+def test_news_knows_how_much_it_has() -> None:
+    news = News(3)
+    queue = news._statements
+    for number in range(5):
+        news.put(node(number), said(number))
+        news.put(node(number), said(number))
+    assert queue.size_bytes == 3 * SIZE
+    news.drop(node(4))
+    assert queue.size_bytes == 2 * SIZE
+    for _ in range(COPIES):
+        news.take(1_000, COPIES)
+    assert queue.size_bytes == 0
+    news.put(node(1), said(1))
+    for _ in range(5):
+        news.take(1_000, 12)
+    news.take(1_000, 2)
+    assert queue.size_bytes == 0
 
 
 def test_news_ends_when_the_cluster_becomes_smaller() -> None:
@@ -234,7 +268,7 @@ def test_a_quiet_cluster_of_two_has_no_ticks() -> None:
     assert values(one)[two.id, SCOPE, "t", "k"] == b"v"
     for core in (one, two):
         assert core.levels()["changes_queued"] == core.levels()["statements_queued"] == 0
-        assert core._membership._spreading._tick is None
+        assert core._spreading._tick is None
 
 
 def test_news_of_a_log_begins_anew_with_its_epoch() -> None:
@@ -278,3 +312,16 @@ def test_no_packet_is_larger_than_it_may_be(writes: list[tuple[int, bool]]) -> N
             lab.run(0.05)
     lab.run(5.0)
     assert values(one) == values(two)
+
+
+def test_many_changes_at_once_go_on_in_further_packets() -> None:
+    core, changes = writer(PEER)
+    changes.clear()
+    for number in range(10):
+        core.publish(GLOBAL, "t", f"k{number}", b"v" * 400, START_S)
+    messages = changes.fill(member(core, PEER), 1_000, False, further=(1_000,) * 3)
+    assert all(len(message) <= 1_000 for message in messages)
+    deltas = [delta for data in messages for delta in own(core, decode_packet(join_parts([data])))]
+    assert len(deltas) == 4
+    assert [delta.start for delta in deltas[1:]] == [delta.end for delta in deltas[:-1]]
+    assert sum(len(delta.entries) for delta in deltas) == deltas[-1].end - deltas[0].start

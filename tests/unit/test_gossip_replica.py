@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from netd.gossip.core import Gossip
-from netd.gossip.log import Log
+from netd.gossip.log import ATTACHMENT, Log
 from netd.gossip.messages import Delta, Entry, LogRow, Want
 from netd.gossip.replica import row_of
 from netd.gossip.settings import Settings
@@ -309,6 +309,33 @@ def test_records_of_a_scope_are_with_those_who_are_in_it_only() -> None:
     assert values(two) == {(one.id, SCOPE, "t", "k"): b"again"}
 
 
+def test_one_who_enters_a_scope_has_its_records_without_waiting() -> None:
+    lab = Lab()
+    *inside, late = lab.cluster(6)
+    for core in inside:
+        core.subscribe(SCOPE, lab.now_s)
+        core.publish(SCOPE, "t", "k", b"value", lab.now_s)
+    lab.run(5.0)
+    late.subscribe(SCOPE, lab.now_s)
+    lab.settle()
+    assert values(late) == {(core.id, SCOPE, "t", "k"): b"value" for core in inside}
+
+
+def test_one_who_enters_a_scope_gets_over_a_lost_packet() -> None:
+    lab = Lab()
+    one, two = lab.cluster(2)
+    one.subscribe(SCOPE, lab.now_s)
+    one.publish(SCOPE, "t", "k", b"value", lab.now_s)
+    lab.run(5.0)
+    lab.packets = lambda _source, _to: False
+    two.subscribe(SCOPE, lab.now_s)
+    lab.settle()
+    assert values(two) == {}, "who is asked does not know yet that it may show it"
+    lab.packets = lambda _source, _to: True
+    lab.run(1.0)
+    assert values(two) == {(one.id, SCOPE, "t", "k"): b"value"}
+
+
 def test_one_who_is_not_in_a_scope_gets_nothing_of_it_by_asking() -> None:
     lab = Lab()
     one, two = lab.cluster(2)
@@ -417,3 +444,49 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = hypothesis(max_examples=60, stateful_step_count=15, deadline=None)
+
+
+def test_of_scopes_that_a_node_was_once_in_it_keeps_their_versions_only() -> None:
+    scopes = [bytes([number]) * 8 for number in range(1, 40)]
+    lab = Lab()
+    one, two = lab.cluster(2)
+    logs = one.levels()["logs"]
+    for scope in scopes:
+        for core in (one, two):
+            core.subscribe(scope, lab.now_s)
+        one.publish(scope, "t", "old", b"1", lab.now_s)
+        lab.run(0.5)
+        one.unsubscribe(scope, lab.now_s)
+    lab.run(lab.settings.tombstone_kept_s + 60.0)
+    assert one.levels()["logs"] == logs
+    assert one._replica._trees.keys() == {GLOBAL}
+    # It goes on where it was: who kept the log from then has no old record, and the new one.
+    one.subscribe(scopes[0], lab.now_s)
+    one.publish(scopes[0], "t", "new", b"2", lab.now_s)
+    lab.run(5.0)
+    assert one._replica.own[scopes[0]].version == 3
+    shown = {key for key in values(two) if key[1] == scopes[0]}
+    assert shown == {(one.id, scopes[0], "t", "new")}
+
+
+def test_a_scope_in_which_nothing_was_ever_written_leaves_nothing() -> None:
+    (one,) = Lab().add(1)
+    one.subscribe(SCOPE, START_S)
+    one.unsubscribe(SCOPE, START_S)
+    assert one._replica.own.keys() == {GLOBAL}
+    assert not one._replica._versions
+
+
+def test_a_scope_is_attached_by_one_key_only() -> None:
+    lab = Lab()
+    one, two = lab.cluster(2)
+    written = "aB" * 8
+    for key in (written, written.upper(), f" {written.lower()}", "00" * 8, "aa"):
+        one.publish(GLOBAL, ATTACHMENT, key, b"0", lab.now_s)
+    lab.run(2.0)
+    member = two.member(one.id)
+    assert member is not None
+    assert member.scopes == frozenset()
+    one.publish(GLOBAL, ATTACHMENT, written.lower(), b"0", lab.now_s)
+    lab.run(2.0)
+    assert member.scopes == {bytes.fromhex(written)}

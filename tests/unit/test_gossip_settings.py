@@ -9,7 +9,7 @@ PROFILES: list[Profile] = ["lan", "fast", "wan"]
 
 @pytest.mark.parametrize(
     ("members", "shortest_s", "longest_s"),
-    [(3, 4.0, 24.0), (10, 4.0, 24.0), (100, 8.0, 48.0), (1_000, 12.0, 72.0)],
+    [(3, 3.0, 18.0), (10, 3.0, 18.0), (100, 6.0, 36.0), (1_000, 9.0, 54.0)],
 )
 def test_a_suspicion_lasts_as_in_lifeguard(
     members: int, shortest_s: float, longest_s: float
@@ -41,6 +41,18 @@ def test_each_confirmation_shortens_a_suspicion_to_the_least_and_no_further(
 )
 def test_a_statement_is_told_more_often_in_a_larger_cluster(members: int, copies: int) -> None:
     assert profile("lan").statement_copies(members) == copies
+
+
+def test_lan_gives_more_time_to_answer_than_fast_in_every_respect() -> None:
+    """What is shown of `fast` to be long enough is so of `lan`."""
+    lan, fast = profile("lan"), profile("fast")
+    assert lan.confirm_s > fast.confirm_s
+    assert lan.confirmations > fast.confirmations
+    assert lan.probe_timeout_max_s > fast.probe_timeout_max_s
+    for members in (3, 10, 100, 1_000):
+        for confirmed in range(4):
+            shorter_s = 1.9 * fast.suspicion_s(members, confirmed)
+            assert lan.suspicion_s(members, confirmed) > shorter_s
 
 
 @pytest.mark.parametrize("name", PROFILES)

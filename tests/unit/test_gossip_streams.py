@@ -1,8 +1,10 @@
 """Whether streams reach the members, also where packets do and nothing else would ask."""
 
+from netd.gossip.calls import WAITING_MAX
 from netd.gossip.core import Gossip
+from netd.gossip.messages import FetchRing
 from netd.gossip.streams import TRIED_MAX
-from netd.gossip.values import NodeId, StreamsTried
+from netd.gossip.values import JoinEnded, NodeId, StreamsTried
 from tests.unit.gossip_cores import Lab, address_of
 
 
@@ -43,6 +45,35 @@ def test_of_many_some_are_tried_and_those_first_that_did_not_answer() -> None:
     assert lab.calls - calls == TRIED_MAX
     assert False not in known.values()
     assert len(known) == len(others)
+
+
+def test_where_too_many_calls_wait_nothing_is_learned_of_streams() -> None:
+    lab = Lab()
+    first, *others = lab.cluster(3)
+    for other in others:
+        known = first.member(other.id)
+        assert known is not None
+        known.tcp_ok = None
+    calls = first._parts.calls
+    while calls.make(address_of(2), None, FetchRing(), lambda _: None, 1.0):
+        pass
+    assert len(calls) == lab.settings.calls_max + WAITING_MAX
+    before = lab.events[first.id].count(StreamsTried())
+    first.try_streams(lab.now_s)
+    for other in others:
+        known = first.member(other.id)
+        assert known is not None
+        first._syncing.fetch_all(known)
+        assert known.tcp_ok is None
+    assert len(calls) == lab.settings.calls_max + WAITING_MAX
+    first.join([address_of(2)], lab.now_s)
+    output = first.take()
+    assert output.events.count(StreamsTried()) == before + 1
+    assert JoinEnded(address_of(2), "too many requests wait already") in output.events
+    for call in output.calls:
+        first.complete(call.number, None, lab.now_s)
+    lab.settle()
+    assert tried(lab, first) == {other.id: True for other in others}
 
 
 def test_who_is_alone_has_nobody_to_try() -> None:

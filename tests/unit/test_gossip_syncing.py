@@ -2,6 +2,7 @@
 
 import pytest
 
+from netd.gossip import syncing
 from netd.gossip.codec import decode_reply, decode_request, encode
 from netd.gossip.core import Gossip
 from netd.gossip.member import Member
@@ -17,8 +18,15 @@ from netd.gossip.messages import (
     SyncReply,
 )
 from netd.gossip.settings import Settings
-from netd.gossip.syncing import AT_ONCE_MAX, WAITING_MAX
-from netd.gossip.values import GLOBAL, REPLY_MAX_BYTES, VALUE_MAX_BYTES, Call
+from netd.gossip.syncing import AT_ONCE_MAX, ROWS_MAX, WAITING_MAX
+from netd.gossip.values import (
+    GLOBAL,
+    REPLY_MAX_BYTES,
+    REQUEST_MAX_BYTES,
+    VALUE_MAX_BYTES,
+    Call,
+    NodeId,
+)
 from tests.unit.gossip_cores import (
     START_S,
     Lab,
@@ -114,6 +122,15 @@ def test_only_what_is_asked_for_and_may_be_shown_is_served() -> None:
     (delta,) = serve(core, Sync((), (LogRow(OWNERS[0].id, GLOBAL, 0, 0),), True)).deltas
     assert delta.owner == OWNERS[0].id
     assert serve(core, Sync((), tuple(core._replica.rows(())), False)) == SyncReply((), False)
+
+
+def test_pages_begin_anywhere_so_that_one_log_does_not_bar_the_others() -> None:
+    core = scene(page_max_bytes=400)
+    for owner in OWNERS:
+        core.receive(owner.packet(owner.delta((1, "k", b"v"))), owner.address, START_S)
+    nothing = Sync((), (), False)
+    first = {serve(core, nothing).deltas[0].owner for _ in range(50)}
+    assert first == {core.id, *(owner.id for owner in OWNERS)}
 
 
 def test_strangers_and_those_who_are_gone_are_declined() -> None:
@@ -239,3 +256,48 @@ def test_pings_by_stream_are_answered_by_their_target_only() -> None:
     refuted = decode_reply(core.serve(encode(accused), PEER.id, START_S))
     assert refuted == StreamAck(Puppet(1).alive(1))
     assert PEER.say(core, Ping(1, core.id, 0, 0), now_s=START_S)
+
+
+def test_a_request_has_room_for_its_rows() -> None:
+    row = LogRow(bytes(16), bytes(8), (1 << 48) - 1, (1 << 63) - 1, (1 << 63) - 1)
+    request = Sync((bytes(8),) * 4096, (row,) * ROWS_MAX, only=False)
+    assert len(encode(request)) <= REQUEST_MAX_BYTES
+    assert 2 * Settings().members_max <= ROWS_MAX  # the global logs, and those of any one scope
+
+
+def test_more_logs_than_a_request_names_are_fetched_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scopes = [bytes([number]) * 8 for number in range(1, 9)]
+    lab = Lab()
+    one, two = lab.cluster(2)
+    lab.packets = lambda _source, _to: False
+    monkeypatch.setattr(syncing, "ROWS_MAX", 8)
+    for core in (one, two):
+        for scope in scopes:
+            core.subscribe(scope, lab.now_s)
+    two._syncing.fetch_all(member_of(two, one))
+    lab.settle()
+    for scope in scopes:
+        one.publish(scope, "t", "k", b"value", lab.now_s)
+    requests: list[bytes] = []
+    answer = one.serve
+
+    def noted(request: bytes, peer: NodeId, now_s: float) -> bytes:
+        requests.append(request)
+        return answer(request, peer, now_s)
+
+    monkeypatch.setattr(one, "serve", noted)
+    for _ in range(20):
+        two._syncing.fetch_all(member_of(two, one))
+        lab.settle()
+    assert sum(scope in scopes for _, scope, _, _ in values(two)) == len(scopes)
+    for request in map(decode_request, requests):
+        assert isinstance(request, Sync)
+        assert len(request.rows) <= 8
+
+
+def member_of(core: Gossip, other: Gossip) -> Member:
+    found = core.member(other.id)
+    assert found is not None
+    return found

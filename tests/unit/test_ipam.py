@@ -12,6 +12,7 @@ from netd.model.errors import Conflict, Exhausted, Invalid
 from netd.plan import ipam
 from netd.plan.addresses import IPAddress
 from netd.plan.ipam import AddressPool, Grant
+from netd.plan.space import Space
 
 QUARANTINE_S = 60.0
 
@@ -151,6 +152,63 @@ def test_a_cancelled_grant_never_was() -> None:
     assert four.held == 0
     later = [four.take(f"m{n}", f"f{n}", 1000).address for n in range(5)]
     assert later == [last(text) for text in "56234"]
+
+
+def test_only_what_the_host_owns_is_given() -> None:
+    four = pool("10.0.0.0/24")
+    four.own(Space.of(["10.0.0.8/31", "10.0.0.0/31"]))
+    assert four.size == 2  # not the gateway
+    assert [four.take(f"n{n}", f"e{n}", 0).address for n in range(2)] == [last("8"), last("9")]
+    with pytest.raises(Exhausted, match=r"owns 4 addresses of .*, and none is free: 2 are"):
+        four.take("n", "e", 0)
+    with pytest.raises(Conflict, match="another host's to give"):
+        four.take_static(last("77"), "e", "f")
+    four.own(Space.of(["10.0.0.8/31", "10.0.0.4/32", "10.0.0.77/32"]))
+    assert four.take_static(last("77"), "e3", "f").address == last("77")
+    assert four.take("n", "e4", 0).address == last("4")  # below what was used before
+
+
+def test_what_is_not_owned_any_more_is_forgotten_but_stays_held() -> None:
+    four = pool("10.0.0.0/24")
+    held, returned, kept = (four.take(f"n{n}", f"e{n}", 0).address for n in range(3))
+    four.give_back(returned, "n1", 5)
+    four.give_back(kept, "n2", 6)
+    assert four.own(Space.of(["10.0.0.4/30"])) == [returned]
+    assert four.remembered() == [kept]
+    assert four.take_static(held, "e0", "f").address == held  # who has it may ask again
+    four.give_back(held, "n0", 7)
+    assert four.remembered() == [kept]
+    four.own(Space.of(["10.0.0.0/28"]))
+    assert four.take("n0", "e9", 8).address == held  # as if it had never been held
+
+
+def test_frozen_addresses_are_not_given() -> None:
+    four = pool("10.0.0.0/24")
+    returned = four.take("n", "e", 0).address
+    four.give_back(returned, "n", 0)
+    four.own(Space.of(["10.0.0.0/29"]), frozen=Space.of(["10.0.0.0/30"]))
+    assert four.take("n", "e", 1000).address == last("4")
+    with pytest.raises(Conflict, match="claimed by another host"):
+        four.take_static(last("3"), "e1", "f")
+    four.own(Space.of(["10.0.0.0/29"]))
+    assert four.take_static(last("3"), "e1", "f").address == last("3")
+
+
+def test_what_is_available_is_counted() -> None:
+    four = pool("10.0.0.0/28")  # 13 to give
+    assert four.available(0) == 13
+    grants = [four.take(f"n{n}", f"e{n}", 0) for n in range(10)]
+    assert four.available(0) == 3
+    assert four.has_more_than(2, 0)
+    assert not four.has_more_than(3, 0)
+    for number in range(5):
+        four.give_back(grants[number].address, f"n{number}", 10.0 * number)
+    assert four.available(59) == 3
+    assert four.available(75) == 5
+    assert four.has_more_than(4, 75)
+    assert not four.has_more_than(5, 75)
+    assert four.held_space() == Space.of(["10.0.0.7/32", "10.0.0.8/30"])
+    assert four.used_space(75) == Space.of(["10.0.0.4/30", "10.0.0.8/30"])
 
 
 class Pools(RuleBasedStateMachine):

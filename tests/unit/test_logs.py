@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from netd.daemon import logs
+from netd import logs
 
 
 class Journal:

@@ -26,9 +26,11 @@ NEW_KEY = base64.b64encode(SECRET[::-1]).decode()
 NEW_KEY_ID = key_id(SECRET[::-1])
 PORTS = [{"host_port": 80, "container_port": 80}]
 BANDWIDTH = {"egress_bps": 1_000_000}
+READ = {"verb": "get", "key": "a/b"}
 ATTACH = {"container_id": "c", "pid": 3, "ports": PORTS, "bandwidth": BANDWIDTH}
 
 # In order, so that each finds what it needs: method, path, target, body, status.
+EVENT = "b54fe110-7af5-cafc-d1fb-afc8ba432b1c"
 CALLS: list[tuple[str, str, str, Any, int]] = [
     ("POST", "/v1/networks", "/v1/networks", NETWORK, 201),
     ("POST", "/v1/networks", "/v1/networks", NETWORK, 200),
@@ -38,6 +40,21 @@ CALLS: list[tuple[str, str, str, Any, int]] = [
     ("GET", "/v1/networks", "/v1/networks", None, 200),
     ("GET", "/v1/networks/{network}", "/v1/networks/blue", None, 200),
     ("GET", "/v1/networks/{network}", "/v1/networks/red", None, 404),
+    (
+        "POST",
+        "/v1/networks/{network}/reclaim",
+        "/v1/networks/blue/reclaim",
+        {"members": ["host-3"]},
+        200,
+    ),
+    (
+        "POST",
+        "/v1/networks/{network}/reclaim",
+        "/v1/networks/blue/reclaim",
+        {"members": ["alive"]},
+        409,
+    ),
+    ("POST", "/v1/networks/{network}/reclaim", "/v1/networks/blue/reclaim", {"members": []}, 400),
     (
         "POST",
         "/v1/networks/{network}/endpoints",
@@ -61,6 +78,69 @@ CALLS: list[tuple[str, str, str, Any, int]] = [
     ("GET", "/v1/names", "/v1/names", None, 200),
     ("GET", "/v1/resolve", "/v1/resolve?name=c", None, 200),
     ("GET", "/v1/resolve", "/v1/resolve", None, 400),
+    ("GET", "/v1/resolve/trace", "/v1/resolve/trace?name=c&type=ANY", None, 200),
+    ("GET", "/v1/resolve/trace", "/v1/resolve/trace?name=c&type=MX", None, 400),
+    ("GET", "/v1/directory", "/v1/directory", None, 200),
+    ("GET", "/v1/registry", "/v1/registry", None, 200),
+    ("PUT", "/v1/registry", "/v1/registry", {"revision": 7, "pid": 3}, 204),
+    ("PUT", "/v1/registry", "/v1/registry", {"revision": 7}, 400),
+    ("POST", "/v1/user-events", "/v1/user-events", {"id": EVENT, "name": "deploy"}, 204),
+    ("POST", "/v1/user-events", "/v1/user-events", {"id": EVENT, "nam": "deploy"}, 400),
+    ("PUT", "/v1/services/{id}", "/v1/services/web-1", {"name": "web", "port": 80}, 201),
+    ("PUT", "/v1/services/{id}", "/v1/services/web-1", {"name": "web", "port": 81}, 200),
+    ("PUT", "/v1/services/{id}", "/v1/services/web-1", {"nam": "web"}, 400),
+    ("PUT", "/v1/services/{id}", "/v1/services/theirs", {"name": "web"}, 409),
+    ("GET", "/v1/services", "/v1/services?name=web&passing=1", None, 200),
+    ("GET", "/v1/services", "/v1/services?passing=perhaps", None, 400),
+    ("GET", "/v1/services/{id}", "/v1/services/web-1", None, 200),
+    ("GET", "/v1/services/{id}", "/v1/services/web-2", None, 404),
+    (
+        "PUT",
+        "/v1/services/{id}/checks/{check}",
+        "/v1/services/web-1/checks/ttl",
+        {"status": "passing"},
+        204,
+    ),
+    (
+        "PUT",
+        "/v1/services/{id}/checks/{check}",
+        "/v1/services/web-2/checks/ttl",
+        {"status": "passing"},
+        404,
+    ),
+    (
+        "PUT",
+        "/v1/checks",
+        "/v1/checks",
+        {
+            "reports": [
+                {"service": "web-1", "check": "ttl", "status": "passing"},
+                {"service": "web-2", "check": "ttl", "status": "passing"},
+            ]
+        },
+        200,
+    ),
+    ("PUT", "/v1/checks", "/v1/checks", {"reports": [{"service": "web-1"}]}, 400),
+    (
+        "PUT",
+        "/v1/services/{id}/maintenance",
+        "/v1/services/web-1/maintenance",
+        {"enable": True},
+        200,
+    ),
+    ("PUT", "/v1/services/{id}/maintenance", "/v1/services/web-1/maintenance", {}, 400),
+    ("DELETE", "/v1/services/{id}", "/v1/services/web-1", None, 204),
+    ("PUT", "/v1/virtuals/{service}", "/v1/virtuals/web", {"ports": [{"port": 80}]}, 201),
+    ("PUT", "/v1/virtuals/{service}", "/v1/virtuals/web", {"ports": [{"port": 81}]}, 200),
+    ("PUT", "/v1/virtuals/{service}", "/v1/virtuals/web", {"ports": []}, 400),
+    ("GET", "/v1/virtuals", "/v1/virtuals", None, 200),
+    ("GET", "/v1/virtuals/{service}", "/v1/virtuals/web", None, 200),
+    ("GET", "/v1/virtuals/{service}", "/v1/virtuals/db", None, 404),
+    ("DELETE", "/v1/virtuals/{service}", "/v1/virtuals/web", None, 204),
+    ("GET", "/v1/explain", "/v1/explain?from=c&to=c&port=80", None, 200),
+    ("GET", "/v1/explain", "/v1/explain?from=c&to=d&protocol=udp", None, 200),
+    ("GET", "/v1/explain", "/v1/explain?from=c", None, 400),
+    ("GET", "/v1/topology", "/v1/topology", None, 200),
     ("DELETE", "/v1/networks/{network}", "/v1/networks/blue", None, 409),
     ("DELETE", "/v1/endpoints/{id}", "/v1/endpoints/7", None, 204),
     ("DELETE", "/v1/containers/{container_id}", "/v1/containers/c", None, 204),
@@ -85,7 +165,25 @@ CALLS: list[tuple[str, str, str, Any, int]] = [
     ("POST", "/v1/tokens", "/v1/tokens", {"uses": 0}, 400),
     ("GET", "/v1/records", "/v1/records?table=node&owner=here", None, 200),
     ("GET", "/v1/records", "/v1/records?tabel=node", None, 400),
+    ("PUT", "/v1/kv/{key}", "/v1/kv/a%2Fb", {"value": "eA==", "flags": 7}, 200),
+    ("PUT", "/v1/kv/{key}", "/v1/kv/a%2Fb", {"value": "="}, 400),
+    ("GET", "/v1/kv/{key}", "/v1/kv/a%2Fb", None, 200),
+    ("GET", "/v1/kv", "/v1/kv?prefix=a", None, 200),
+    ("DELETE", "/v1/kv/{key}", "/v1/kv/c", None, 200),
+    ("DELETE", "/v1/kv", "/v1/kv?prefix=c", None, 200),
+    ("GET", "/v1/kv-holder", "/v1/kv-holder", None, 200),
+    ("POST", "/v1/kv-holder", "/v1/kv-holder", {"hosts": "b"}, 400),
+    ("POST", "/v1/transactions", "/v1/transactions", {"operations": [READ]}, 200),
+    ("POST", "/v1/transactions", "/v1/transactions", {"operations": []}, 400),
+    ("POST", "/v1/sessions", "/v1/sessions", {"name": "leader"}, 201),
+    ("POST", "/v1/sessions", "/v1/sessions", {"ttl_s": -1}, 400),
+    ("GET", "/v1/sessions", "/v1/sessions", None, 200),
+    ("GET", "/v1/sessions/{id}", "/v1/sessions/7", None, 404),
+    ("POST", "/v1/sessions/{id}/renew", "/v1/sessions/7/renew", None, 404),
+    ("DELETE", "/v1/sessions/{id}", "/v1/sessions/7", None, 204),
     ("GET", "/v1/plan", "/v1/plan", None, 200),
+    ("GET", "/v1/plan", "/v1/plan?endpoint=7", None, 404),
+    ("GET", "/v1/plan", "/v1/plan?endpiont=7", None, 400),
     ("POST", "/v1/reconcile", "/v1/reconcile", None, 200),
     ("GET", "/v1/doctor", "/v1/doctor", None, 200),
     ("GET", "/v1/openapi.json", "/v1/openapi.json", None, 200),
@@ -181,8 +279,22 @@ async def test_events_are_as_described() -> None:
         check("GET", "/v1/events", 200, "application/x-ndjson", line)
 
 
+async def test_changes_of_keys_are_as_described() -> None:
+    async with served() as world:
+
+        def first() -> dict[str, Any]:
+            path = str(world.path)
+            with Client(path) as client, Client(path) as writer, client.kv.changes() as lines:
+                writer.kv.put("a", b"x")
+                return next(lines)
+
+        line = json.dumps(await asyncio.to_thread(first)).encode()
+        check("GET", "/v1/kv-changes", 200, "application/x-ndjson", line)
+
+
 def test_every_route_was_called() -> None:
-    called = {(method, path) for method, path, *_ in CALLS} | {("GET", "/v1/events")}
+    streams = {("GET", "/v1/events"), ("GET", "/v1/kv-changes")}
+    called = {(method, path) for method, path, *_ in CALLS} | streams
     assert called == {(route.method, route.path) for route in ROUTES}
 
 

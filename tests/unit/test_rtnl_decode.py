@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -18,15 +19,14 @@ from netd.kernel import netlink, tag, uapi
 from netd.kernel.netlink import Message, NetlinkError
 from netd.kernel.rtnl_decode import (
     AddressInfo,
-    NeighbourInfo,
     RouteInfo,
     RuleInfo,
     decode_address,
     decode_link,
-    decode_neighbour,
     decode_route,
     decode_rule,
 )
+from netd.kernel.tunnels_decode import Entry, TunnelInfo, decode_entry
 
 
 def written(kind: type[Any], **values: Any) -> tuple[bytes, int, int]:
@@ -199,10 +199,64 @@ def test_rule() -> None:
     assert bare == RuleInfo(2, None, 255, 0, 0)
 
 
-def test_neighbour() -> None:
-    attributes = [["NDA_DST", "10.0.0.1"], ["NDA_LLADDR", "02:00:00:00:00:05"]]
-    found = decode_neighbour(*written(ndmsg, family=2, ifindex=3, state=2, attrs=attributes))
-    assert found == NeighbourInfo(3, "10.0.0.1", "02:00:00:00:00:05", 2)
+def neighbour(*attributes: Any, **header: int) -> Entry:
+    return decode_entry(*written(ndmsg, attrs=list(attributes), **header))
+
+
+def test_neighbour_and_forwarding_entry() -> None:
+    mac, target = bytes.fromhex("020000000005"), bytes((10, 0, 0, 1))
+    lladdr, dst = ["NDA_LLADDR", "02:00:00:00:00:05"], ["NDA_DST", "10.0.0.1"]
+    both = frozenset({uapi.NDA_DST, uapi.NDA_LLADDR})
+    found = neighbour(dst, lladdr, family=2, ifindex=3, state=2)
+    assert found == Entry(2, 3, 2, 0, mac, target, both)
+    # The same length, and another order.
+    found = neighbour(lladdr, dst, family=7, ifindex=4, state=0x42)
+    assert found == Entry(7, 4, 0x42, 0, mac, target, both)
+    assert neighbour(lladdr, family=7, ifindex=4, state=0x40).destination == b""
+    elsewhere = neighbour(lladdr, dst, ["NDA_VNI", 9], family=7, ifindex=4)
+    assert elsewhere.kinds == both | {uapi.NDA_VNI}
+    assert neighbour(family=7) == Entry(7, 0, 0, 0, b"", b"", frozenset())
+
+
+@given(st.lists(st.sampled_from(("NDA_DST", "NDA_PORT", "NDA_VNI", "NDA_IFINDEX", "NDA_VLAN"))))
+def test_what_is_read_does_not_depend_on_what_was_read_before(names: list[str]) -> None:
+    values = {"NDA_DST": "192.0.2.9", "NDA_PORT": 4789, "NDA_VNI": 5, "NDA_IFINDEX": 7}
+    chosen = [[name, values.get(name, 3)] for name in dict.fromkeys(names)]
+    message = written(ndmsg, family=7, ifindex=4, state=2, flags=2, attrs=chosen)
+    found = decode_entry(*message)
+    assert found.kinds == {getattr(uapi, name) for name in names}
+    assert found.destination == (bytes((192, 0, 2, 9)) if "NDA_DST" in names else b"")
+
+
+def test_tunnel() -> None:
+    def tunnel(label: int = 0, **flags: int) -> TunnelInfo | None:
+        details: list[Any] = [
+            ["IFLA_VXLAN_ID", 5000],
+            ["IFLA_VXLAN_PORT", 4789],
+            ["IFLA_VXLAN_LEARNING", flags.pop("link_learning", 0)],
+            ["IFLA_VXLAN_LABEL", label],
+        ]
+        port = {"LEARNING": 0, "UNICAST_FLOOD": 0, "MCAST_FLOOD": 0, "BCAST_FLOOD": 0}
+        settings = {**port, "NEIGH_SUPPRESS": 1, **flags}
+        info = [
+            ["IFLA_INFO_KIND", "vxlan"],
+            ["IFLA_INFO_DATA", {"attrs": details}],
+            ["IFLA_INFO_SLAVE_KIND", "bridge"],
+            [
+                "IFLA_INFO_SLAVE_DATA",
+                {"attrs": [[f"IFLA_BRPORT_{name}", value] for name, value in settings.items()]},
+            ],
+        ]
+        return decode_link(*link(["IFLA_LINKINFO", {"attrs": info}])).tunnel
+
+    good = TunnelInfo(vni=5000, port=4789, family=4, flood=False, quiet=True)
+    assert tunnel() == good
+    assert tunnel(label=1) == replace(good, family=6)
+    assert tunnel(MCAST_FLOOD=1, BCAST_FLOOD=1) == replace(good, flood=True)
+    assert tunnel(MCAST_FLOOD=1) == replace(good, flood=True, quiet=False)
+    for wrong in ({"LEARNING": 1}, {"UNICAST_FLOOD": 1}, {"NEIGH_SUPPRESS": 0}):
+        assert tunnel(**wrong) == replace(good, quiet=False)
+    assert tunnel(link_learning=1) == replace(good, quiet=False)
 
 
 NOT_UNDERSTOOD = (struct.error, LookupError, ValueError, OSError)
@@ -210,7 +264,7 @@ NOT_UNDERSTOOD = (struct.error, LookupError, ValueError, OSError)
 
 @given(st.binary(min_size=16, max_size=200))
 def test_any_bytes_end_in_a_value_or_in_one_of_few_errors(data: bytes) -> None:
-    for decode in (decode_link, decode_address, decode_route, decode_rule, decode_neighbour):
+    for decode in (decode_link, decode_address, decode_route, decode_rule, decode_entry):
         with suppress(*NOT_UNDERSTOOD):
             decode(data, 0, len(data))
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
@@ -10,6 +11,7 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from netd.kernel import rtnl_encode as encode
 from netd.kernel import tag, uapi
+from netd.kernel.attributes import u32
 from netd.kernel.netlink import Message
 from netd.plan.objects import Address, Bridge, Ifb, Loopback, Macvlan, Route, Rule, Veth, VethPeer
 
@@ -73,7 +75,7 @@ def test_macvlan(mode: str, number: int) -> None:
     assert (seen.get("link"), seen.get("net_ns_fd")) == (9, 5)
     assert seen.get("group") == tag.GUEST_GROUP
     assert seen.get(("linkinfo", "kind")) == "macvlan"
-    data = encode._u32(uapi.IFLA_MACVLAN_MODE, number)
+    data = u32(uapi.IFLA_MACVLAN_MODE, number)
     assert data in encode.new_macvlan(link, parent=9, netns=5).payload
 
 
@@ -97,15 +99,18 @@ def test_finishing_sets_alias_and_address_generation() -> None:
 
 
 def test_change_names_the_link_by_index() -> None:
-    seen = read(encode.change_link(VETH, 12, master=0), ifinfmsg)
+    seen = read(encode.change_link(VETH, 12, mac="02:00:00:00:00:01", master=0), ifinfmsg)
     assert seen["index"] == 12
     assert seen.get("ifname") is None
     assert (seen.get("master"), seen.get("group")) == (0, tag.LINK_GROUP)
     peer = VethPeer(ns="net:[1]", name="eth0", mtu=1400, mac="02:00:00:00:00:09", up=False)
-    inside = read(encode.change_link(peer, 3, master=None), ifinfmsg)
+    old = "02:00:00:00:00:01"
+    inside = read(encode.change_link(peer, 3, mac=old, master=None), ifinfmsg)
     assert (inside.get("address"), inside.get("mtu")) == ("02:00:00:00:00:09", 1400)
     assert (inside["flags"], inside["change"]) == (0, uapi.IFF_UP)
     assert (inside.get("ifalias"), inside.get("group")) == (None, tag.GUEST_GROUP)
+    same = read(encode.change_link(peer, 3, mac=peer.mac, master=None), ifinfmsg)
+    assert same.get("address") is None  # setting it costs the link its neighbours
 
 
 def test_retiring_takes_down_and_marks() -> None:
@@ -118,7 +123,7 @@ def test_retiring_takes_down_and_marks() -> None:
 
 
 def test_hairpin_is_a_setting_of_the_port() -> None:
-    message = encode.set_hairpin(12, hairpin=True)
+    message = encode.set_port(replace(VETH, hairpin=True), 12)
     assert message.type == uapi.RTM_NEWLINK
     assert message.flags == 0
     seen = read(message, ifinfmsg)

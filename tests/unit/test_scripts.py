@@ -13,7 +13,9 @@ def run(*command: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("command", ["test bogus", "test unit docs", "demo --kepp"])
+@pytest.mark.parametrize(
+    "command", ["test bogus", "test unit docs", "demo --kepp", "lab", "lab bogus"]
+)
 def test_a_wrong_argument_is_answered_with_the_usage(command: str) -> None:
     script, *arguments = command.split()
     done = run(f"scripts/{script}", *arguments)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from netd.daemon import logs, main
+from netd import logs
+from netd.daemon import main
 from netd.daemon.config import load
 from netd.daemon.serve import Daemon, HelperFailed, cluster_settings, work_until
 

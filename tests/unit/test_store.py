@@ -26,6 +26,7 @@ from netd.model.endpoint import (
 )
 from netd.model.errors import Conflict, Unavailable
 from netd.model.network import Network
+from netd.model.service import Check, CheckSpec, Service, ServiceRecord, ServiceSpec
 from netd.store import bodies, schema
 from netd.store.database import FILE_NAME
 from netd.store.sqlite import SqliteStore
@@ -60,6 +61,16 @@ def record(identifier: str = "e1") -> EndpointRecord:
     )
 
 
+def instance(identifier: str, port: int = 80) -> ServiceRecord:
+    check = CheckSpec(kind="ttl", id="beat", ttl_s=5)
+    spec = ServiceSpec(name="web", port=port, pid=4711, checks=(check,))
+    result = Check(id="beat", name="beat", kind="ttl", status="warning", spec=check)
+    service = Service(
+        id=identifier, name="web", node="host-1", address="192.0.2.1", port=port, checks=(result,)
+    )
+    return ServiceRecord(service=service, spec=spec, pid_start_ticks=9, boot_id="b", labelled=True)
+
+
 def lease(address: str = "10.20.0.2", released_s: float | None = None) -> Lease:
     return Lease(
         network_id="n1", address=address, name="web", endpoint_id="e1", released_s=released_s
@@ -88,10 +99,12 @@ async def test_what_is_committed_is_there_after_reopening(
         networks=(network(),),
         endpoints=(record("e1"), record("e2")),
         leases=(lease("10.20.0.2"), lease("10.20.0.3", released_s=1234.5)),
+        services=(instance("web-1"), instance("web-2")),
         facts={"boot_id": "abc", "text": "snow ☃ and \n newline"},
     )
     await store.commit(
         Change(
+            put_services=full.services,
             put_networks=full.networks,
             put_endpoints=full.endpoints,
             put_leases=full.leases,
@@ -130,6 +143,13 @@ async def test_delete_and_replace(store: SqliteStore) -> None:
         leases=(lease("10.20.0.3"),),
         facts={"boot_id": "def"},
     )
+
+
+async def test_instances_are_replaced_and_deleted(store: SqliteStore) -> None:
+    await store.commit(Change(put_services=(instance("web-1"), instance("web-2"))))
+    changed = instance("web-2", port=81)
+    await store.commit(Change(delete_services=("web-1", "unknown"), put_services=(changed,)))
+    assert (await store.load()).services == (changed,)
 
 
 async def test_a_failing_change_is_undone_whole(store: SqliteStore) -> None:

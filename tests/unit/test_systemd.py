@@ -2,6 +2,7 @@
 
 import configparser
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -13,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from netd.daemon.systemd import ServiceManager, take_sockets
 from netd.model.names import bridge_name, ifb_name, shim_name, veth_name
+from netd.systemd import ServiceManager, take_sockets
 
 REPOSITORY = Path(__file__).parents[2]
 UNITS = REPOSITORY / "systemd"
@@ -69,7 +70,7 @@ def test_a_manager_that_does_not_read_is_not_waited_for(
     sent = 0
     while service.alive():
         sent += 1
-    monkeypatch.setattr("netd.daemon.systemd.IMPORTANT_WAIT_S", 0.05)
+    monkeypatch.setattr("netd.systemd.IMPORTANT_WAIT_S", 0.05)
     assert not service.stopping()
     for _ in range(sent):
         assert listener.recv(999) == b"WATCHDOG=1"
@@ -101,7 +102,7 @@ def test_watchdog(environment: dict[str, str], expected: float | None) -> None:
 
 CHILD = """
 import os, sys
-from netd.daemon.systemd import take_sockets
+from netd.systemd import take_sockets
 os.environ["LISTEN_PID"] = str(os.getpid()) if sys.argv[1] == "mine" else "1"
 for name, sockets in sorted(take_sockets(os.environ).items()):
     for socket in sockets:
@@ -165,11 +166,26 @@ def test_stopping_the_service_leaves_the_containers_connected() -> None:
     assert service["RuntimeDirectoryPreserve"] == ["yes"]
 
 
-def test_the_service_speaks_the_managers_protocol() -> None:
-    service = section("netd.service", "Service")
-    assert service["Type"] == ["notify"]
-    assert service["WatchdogSec"] == ["30s"]
+def test_the_services_speak_the_managers_protocol() -> None:
+    for name in ("netd.service", "netd-registry.service"):
+        service = section(name, "Service")
+        assert service["Type"] == ["notify"]
+        assert service["WatchdogSec"] == ["30s"]
     assert section("netd.socket", "Socket")["FileDescriptorName"] == ["netd.socket"]
+
+
+def test_the_registry_goes_on_while_netd_restarts() -> None:
+    unit = section("netd-registry.service", "Unit")
+    assert not {"PartOf", "BindsTo", "Requires"} & unit.keys()
+    assert "netd-registry.service" in section("netd.service", "Unit")["Wants"]
+    assert section("netd-registry.service", "Service")["Restart"] == ["always"]
+
+
+def test_the_registry_has_one_capability() -> None:
+    service = section("netd-registry.service", "Service")
+    assert service["User"] == ["netd-registry"]
+    for key in ("CapabilityBoundingSet", "AmbientCapabilities"):
+        assert service[key] == ["CAP_NET_BIND_SERVICE"]
 
 
 def test_bridged_packets_are_not_sent_through_the_ip_firewall() -> None:
@@ -204,19 +220,30 @@ def test_networkmanager_leaves_our_links_alone() -> None:
     assert not any(fnmatchcase(name, pattern) for name in FOREIGN for pattern in patterns)
 
 
+NAMES = (
+    "netd.service",
+    "netd.socket",
+    "netd-page.socket",
+    "netd-registry.service",
+    "netd-docker.socket",
+)
+
+
 @pytest.fixture
 def units(tmp_path: Path) -> Path:
     """The units with a program that exists."""
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
-    for name in ("netd.service", "netd.socket"):
-        text = (UNITS / name).read_text().replace("/usr/bin/netd", "/bin/true")
+    for name in NAMES:
+        text = re.sub(
+            "/usr/bin/netd(-registry)?$", "/bin/true", (UNITS / name).read_text(), flags=re.M
+        )
         (tmp_path / name).write_text(text)
     return tmp_path
 
 
 def test_systemd_finds_no_fault_with_the_units(units: Path) -> None:
-    files = [str(units / name) for name in ("netd.service", "netd.socket")]
+    files = [str(units / name) for name in NAMES]
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", *files],
         capture_output=True,
@@ -227,11 +254,12 @@ def test_systemd_finds_no_fault_with_the_units(units: Path) -> None:
     assert [line for line in done.stderr.splitlines() if str(units) in line] == []
 
 
-def test_the_service_stays_locked_down(units: Path) -> None:
+@pytest.mark.parametrize(("name", "most"), [("netd", 45), ("netd-registry", 20)])
+def test_the_services_stay_locked_down(units: Path, name: str, most: int) -> None:
     done = subprocess.run(
         [
-            *("systemd-analyze", "security", "--offline=yes", "--no-pager", "--threshold=45"),
-            str(units / "netd.service"),
+            *("systemd-analyze", "security", "--offline=yes", "--no-pager"),
+            *(f"--threshold={most}", str(units / f"{name}.service")),
         ],
         capture_output=True,
         text=True,

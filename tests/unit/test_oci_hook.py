@@ -1,0 +1,78 @@
+"""What annotations of OCI containers ask for, and what the programs of runtimes read."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from netd.runtimes.oci.annotations import PORTS_MAX, Wrong, wishes_of
+from netd.runtimes.shim import stdin
+
+RUNTIMES = Path(__file__).parents[2] / "netd/runtimes"
+
+
+def test_ports() -> None:
+    asked = {"netd.network": "blue", "netd.ports": "8080:80, [::1]:90-91:90-91/udp"}
+    ((network, body),) = wishes_of("c1", asked)
+    assert network == "blue"
+    assert body["ports"] == [
+        {"host_port": 8080, "container_port": 80, "protocol": "tcp"},
+        {"host_port": 90, "container_port": 90, "protocol": "udp", "host_ip": "::1"},
+        {"host_port": 91, "container_port": 91, "protocol": "udp", "host_ip": "::1"},
+    ]
+
+
+def test_as_many_ports_as_one_endpoint_can_publish() -> None:
+    asked = {"netd.network": "blue", "netd.ports": f"1-{PORTS_MAX - 1}:1-{PORTS_MAX - 1},9000:9000"}
+    assert len(wishes_of("c1", asked)[0][1]["ports"]) == PORTS_MAX
+
+
+@pytest.mark.parametrize(
+    ("ports", "says"),
+    [
+        (",".join(["1-4096:1-4096/udp"] * 20), "more than 4096 ports of one container"),
+        ("1-4096:1-4096,9000:9000", "more than 4096 ports of one container"),
+        ("1-4097:1-4097", "more than 4096 ports"),
+        ("8090-8080:90-80", "ends before it begins"),
+        ("8080-8090:90-80", "ends before it begins"),
+        ("8080-8090:80", "not of the form"),
+        ("8080", "no number of a port"),
+    ],
+)
+def test_ports_that_cannot_be(ports: str, says: str) -> None:
+    with pytest.raises(Wrong, match=says):
+        wishes_of("c1", {"netd.network": "blue", "netd.ports": ports})
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [("netavark/netd", ["create"]), ("oci/netd-oci-hook", ["createRuntime"])],
+)
+def test_input_has_a_bound(program: str, words: list[str]) -> None:
+    for given, says in ((b" " * (stdin.BYTES_MAX + 1), b"more than 1048576 bytes"), (b"", b"read")):
+        done = subprocess.run(
+            [RUNTIMES / program, *words], input=given, capture_output=True, timeout=20, check=False
+        )
+        assert done.returncode == 1
+        assert says in done.stdout + done.stderr
+        assert b"Traceback" not in done.stderr
+
+
+def test_input_that_cannot_be_read_is_said_in_words() -> None:
+    """Standard input can only be written."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        done = subprocess.run(
+            [RUNTIMES / "cni/netd-cni"], stdin=null, env={"CNI_COMMAND": "ADD"},
+            capture_output=True, timeout=20, check=False,
+        )  # fmt: skip
+        hook = subprocess.run(
+            [RUNTIMES / "oci/netd-oci-hook"], stdin=null,
+            capture_output=True, timeout=20, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(null)
+    assert json.loads(done.stdout)["code"] == 5
+    assert b"cannot be read: Bad file descriptor" in hook.stderr
