@@ -1,9 +1,13 @@
 """Calls about endpoints, and about containers as sets of endpoints."""
 
+from typing import Final
+
 import msgspec
 
 from netd.api.call import Call, Nothing, Reply
-from netd.model.endpoint import AttachRequest, EndpointPatch
+from netd.api.routing import AnyRoute, Route
+from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
+from netd.model.errors import Conflict, Exhausted, KernelFailure, NotFound
 
 
 class EndpointFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,3 +47,64 @@ async def detach(call: Call[Nothing, Nothing]) -> Reply:
 async def detach_container(call: Call[Nothing, Nothing]) -> Reply:
     await call.cases.detach_container(call.path["container_id"])
     return Reply(204)
+
+
+ROUTES: Final[tuple[AnyRoute, ...]] = (
+    Route(
+        method="POST",
+        path="/v1/networks/{network}/endpoints",
+        handler=attach,
+        summary="Attach a container to a network",
+        body=AttachRequest,
+        answer=Endpoint,
+        statuses={201: "Attached", 200: "The same attachment was there already"},
+        errors=(NotFound, Conflict, Exhausted, KernelFailure),
+    ),
+    Route(
+        method="GET",
+        path="/v1/endpoints",
+        handler=list_all,
+        summary="List endpoints, all or those that match",
+        query=EndpointFilter,
+        answer=tuple[Endpoint, ...],
+        statuses={200: "The endpoints"},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/endpoints/{id}",
+        handler=show,
+        summary="Show one endpoint",
+        answer=Endpoint,
+        statuses={200: "The endpoint"},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/endpoints/{id}",
+        handler=update,
+        summary="Change a live endpoint's ports, aliases, labels, bandwidth or name",
+        body=EndpointPatch,
+        answer=Endpoint,
+        statuses={200: "The endpoint as it is now"},
+        errors=(NotFound, Conflict, Exhausted, KernelFailure),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/endpoints/{id}",
+        handler=detach,
+        summary="Detach an endpoint",
+        kind="none",
+        statuses={204: "Detached, or not there"},
+        errors=(KernelFailure,),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/containers/{container_id}",
+        handler=detach_container,
+        summary="Detach all of a container's endpoints",
+        kind="none",
+        statuses={204: "Detached, or there were none"},
+        errors=(KernelFailure,),
+    ),
+)

@@ -1,14 +1,26 @@
 """Calls about keys, sessions and locks."""
 
+from typing import Final
+
 import msgspec
 
+from netd.api.auth import Access
 from netd.api.call import Call, Nothing, Reply, Stream
-from netd.model.errors import NotFound
+from netd.api.routing import AnyRoute, Route
+from netd.model.errors import Conflict, Exhausted, NotFound
 from netd.model.kv import (
     Index,
+    KeyChange,
+    KeyDone,
+    KeyListing,
     KeyMove,
     KeyName,
     KeyPut,
+    KeyReading,
+    KeyStatus,
+    Outcome,
+    Session,
+    SessionListing,
     SessionSpec,
     Transaction,
     WaitSeconds,
@@ -118,3 +130,146 @@ async def status(call: Call[Nothing, Nothing]) -> Reply:
 
 async def move(call: Call[Nothing, KeyMove]) -> Reply:
     return Reply(200, await call.cases.kv.move(call.body))
+
+
+ROUTES: Final[tuple[AnyRoute, ...]] = (
+    Route(
+        method="GET",
+        path="/v1/kv",
+        handler=list_keys,
+        summary="List keys with their values, or only the keys",
+        query=KeyFilter,
+        answer=KeyListing,
+        statuses={200: "By key; none is an answer too"},
+        errors=(Exhausted,),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/kv",
+        handler=delete_tree,
+        summary="Delete all keys that begin with a prefix",
+        query=Prefix,
+        answer=KeyDone,
+        statuses={200: "There are none"},
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="GET",
+        path="/v1/kv/{key}",
+        handler=read,
+        summary="Read a key",
+        query=Wait,
+        answer=KeyReading,
+        statuses={200: "The key, or that there is none"},
+        errors=(Exhausted,),
+    ),
+    Route(
+        method="PUT",
+        path="/v1/kv/{key}",
+        handler=put,
+        summary="Write a key, or acquire or release it as a lock",
+        body=KeyPut,
+        answer=KeyDone,
+        statuses={200: "Whether it was done"},
+        errors=(Exhausted,),
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/kv/{key}",
+        handler=delete,
+        summary="Delete a key",
+        query=Condition,
+        answer=KeyDone,
+        statuses={200: "Whether it was done; it was where there was no such key"},
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="GET",
+        path="/v1/kv-changes",
+        handler=follow,
+        summary="Which keys change, as they do",
+        answer=KeyChange,
+        kind="ndjson",
+        statuses={200: "One change on each line; an empty line says that the stream lives"},
+        errors=(Exhausted,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/kv-holder",
+        handler=status,
+        summary="Who holds the keys, and how many there are",
+        answer=KeyStatus,
+        statuses={200: "As this host knows"},
+    ),
+    Route(
+        method="POST",
+        path="/v1/kv-holder",
+        handler=move,
+        summary="Move the keys to another host",
+        body=KeyMove,
+        answer=KeyStatus,
+        statuses={200: "The host holds them now"},
+        errors=(NotFound, Conflict),
+    ),
+    Route(
+        method="POST",
+        path="/v1/transactions",
+        handler=transact,
+        summary="Carry out operations on keys, all or none",
+        body=Transaction,
+        answer=Outcome,
+        statuses={200: "What was done, or why nothing was"},
+        errors=(Exhausted,),
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="GET",
+        path="/v1/sessions",
+        handler=list_sessions,
+        summary="List sessions",
+        query=SessionFilter,
+        answer=SessionListing,
+        statuses={200: "By id"},
+        errors=(Exhausted,),
+    ),
+    Route(
+        method="POST",
+        path="/v1/sessions",
+        handler=create_session,
+        summary="Create a session",
+        body=SessionSpec,
+        answer=Session,
+        statuses={201: "Created"},
+        errors=(Exhausted,),
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="GET",
+        path="/v1/sessions/{id}",
+        handler=session,
+        summary="Show a session",
+        answer=Session,
+        statuses={200: "The session"},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/sessions/{id}",
+        handler=destroy_session,
+        summary="End a session, and release what it holds",
+        kind="none",
+        statuses={204: "It is no more"},
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="POST",
+        path="/v1/sessions/{id}/renew",
+        handler=renew_session,
+        summary="Have a session last for its TTL from now on",
+        answer=Session,
+        statuses={200: "The session"},
+        errors=(NotFound,),
+        needs=Access.REGISTRY,
+    ),
+)

@@ -1,10 +1,22 @@
 """Calls about services: their instances, what checks find, maintenance."""
 
+from typing import Final
+
 import msgspec
 
+from netd.api.auth import Access
 from netd.api.call import Call, Nothing, Reply
+from netd.api.routing import AnyRoute, Route
+from netd.model.errors import Conflict, Exhausted, NotFound
 from netd.model.names import Word
-from netd.model.service import CheckReports, CheckResult, Maintenance, ServiceSpec
+from netd.model.service import (
+    CheckFault,
+    CheckReports,
+    CheckResult,
+    Maintenance,
+    Service,
+    ServiceSpec,
+)
 
 
 class ServiceFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -49,3 +61,79 @@ async def report_all(call: Call[Nothing, CheckReports]) -> Reply:
 
 async def maintain(call: Call[Nothing, Maintenance]) -> Reply:
     return Reply(200, await call.cases.services.maintain(call.path["id"], call.body))
+
+
+ROUTES: Final[tuple[AnyRoute, ...]] = (
+    Route(
+        method="GET",
+        path="/v1/services",
+        handler=list_all,
+        summary="List the instances of services, all or those that match",
+        query=ServiceFilter,
+        answer=tuple[Service, ...],
+        statuses={200: "The instances, of all hosts"},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="GET",
+        path="/v1/services/{id}",
+        handler=show,
+        summary="Show one instance of a service",
+        answer=Service,
+        statuses={200: "The instance"},
+        errors=(NotFound,),
+    ),
+    Route(
+        method="PUT",
+        path="/v1/services/{id}",
+        handler=register,
+        summary="Register an instance of a service, or change it",
+        body=ServiceSpec,
+        answer=Service,
+        statuses={201: "Registered", 200: "It was there already, and is now as asked for"},
+        errors=(NotFound, Conflict, Exhausted),
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/services/{id}",
+        handler=deregister,
+        summary="Deregister an instance of a service",
+        kind="none",
+        statuses={204: "Deregistered, or not there"},
+        errors=(Conflict,),
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/services/{id}/checks/{check}",
+        handler=report,
+        summary="Say what a check of an instance has found",
+        body=CheckResult,
+        kind="none",
+        statuses={204: "Taken"},
+        errors=(NotFound, Conflict),
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/checks",
+        handler=report_all,
+        summary="Say what many checks have found",
+        body=CheckReports,
+        answer=tuple[CheckFault, ...],
+        statuses={200: "All but these are taken"},
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="PUT",
+        path="/v1/services/{id}/maintenance",
+        handler=maintain,
+        summary="Take an instance out, or let it in again",
+        body=Maintenance,
+        answer=Service,
+        statuses={200: "The instance as it is now"},
+        errors=(NotFound, Conflict),
+        needs=Access.REGISTRY,
+    ),
+)
