@@ -1,4 +1,4 @@
-"""The API's socket in the file system: made so that nobody is let in or pushed out by chance."""
+"""Unix sockets in the file system, made so that nobody is let in or pushed out by chance."""
 
 import fcntl
 import logging
@@ -105,7 +105,7 @@ def _lock(path: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise Conflict(f"another netd uses {path}; --socket chooses another path") from None
+        raise Conflict(f"another netd uses {path}; stop it or choose another path") from None
     return lock
 
 

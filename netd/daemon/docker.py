@@ -3,8 +3,11 @@
 import logging
 import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
+from netd.api.auth import Authority
+from netd.api.listening import Listener, listen
 from netd.daemon.settings import Docker
 from netd.engine.core import Engine
 from netd.model.condition import Condition
@@ -14,6 +17,7 @@ from netd.runtimes.docker.server import DockerPlugin
 log = logging.getLogger(__name__)
 
 CODE: Final = "docker-driver"
+_MODE: Final = 0o600  # engines are root
 # systemd opens no socket of a service that runs, and netd.socket would start it again.
 REMEDY: Final = (
     "under systemd leave docker.enabled out, as its unit may not write there, and use "
@@ -29,6 +33,7 @@ class DockerFront:
         self._asked = asked
         self._engine = engine
         self._sockets = sockets
+        self._listener: Listener | None = None
         self.plugin = DockerPlugin(engine, api=asked.api)
 
     async def open(self) -> None:
@@ -39,7 +44,8 @@ class DockerFront:
             if self._sockets:
                 await self.plugin.serve(self._sockets[0])
             elif self._asked.enabled:
-                await self.plugin.start(self._asked.socket)
+                self._listener = listen(Path(self._asked.socket), Authority(), _MODE)
+                await self.plugin.serve(self._listener.sock)
         except (Conflict, Unavailable) as error:
             log.error("Docker has no driver netd: %s; %s", error.detail, REMEDY)
             condition = Condition(
@@ -53,3 +59,7 @@ class DockerFront:
     async def close(self) -> None:
         """Answer no longer. Does nothing when it did not."""
         await self.plugin.stop()
+        if self._listener is not None:
+            # A socket that nobody listens on has engines wait 15 s for it again and again.
+            self._listener.close()
+            self._listener = None

@@ -8,6 +8,8 @@ from typing import Any
 
 import aiohttp
 
+from netd.api.auth import Authority
+from netd.api.listening import Listener, listen
 from netd.runtimes.docker.server import DockerPlugin
 from tests.unit.engine_fixture import Host
 
@@ -25,14 +27,17 @@ class FakeEngine:
         self.host = host
         self.path = folder / "plugins/netd.sock"
         self.plugin: DockerPlugin
+        self._listener: Listener
         self._endpoints = 0
 
     async def start(self, **more: Any) -> None:
         self.plugin = DockerPlugin(self.host.engine, **more)
-        await self.plugin.start(self.path)
+        self._listener = listen(self.path, Authority(), 0o600)
+        await self.plugin.serve(self._listener.sock)
 
     async def stop(self) -> None:
         await self.plugin.stop()
+        self._listener.close()
 
     async def post(self, name: str, body: bytes) -> tuple[int, dict[str, Any]]:
         connector = aiohttp.UnixConnector(path=str(self.path))

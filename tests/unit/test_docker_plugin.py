@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netd.model.endpoint import PortMapping
-from netd.model.errors import Conflict, Unavailable
 from netd.model.names import peer_name
 from netd.plan.objects import HOST
-from netd.runtimes.docker.server import DockerPlugin
 from netd.runtimes.docker.translation import GENERIC, INTERNAL, PORT_MAP
 from tests.unit.docker_lab import NETWORK_ID, FakeEngine, Refused
 from tests.unit.engine_fixture import Host
@@ -491,31 +488,6 @@ async def test_work_that_nobody_takes_back_goes_on_after_its_deadline(
         gate.opened.set()
     await host.happened("endpoint.detached")
     await docker.stop()
-
-
-async def test_a_socket_that_a_killed_netd_left_is_replaced(host: Host, tmp_path: Path) -> None:
-    path = tmp_path / "netd.sock"
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(path))
-    plugin = DockerPlugin(host.engine)
-    await plugin.start(path)
-    assert path.stat().st_mode & 0o777 == 0o600
-    other = DockerPlugin(host.engine)
-    with pytest.raises(Conflict, match="another program listens"):
-        await other.start(path)
-    await other.stop()
-    assert path.exists()  # it is not the other's to remove
-    await plugin.stop()
-    assert not path.exists()
-
-
-async def test_places_that_are_no_place_for_a_socket(host: Host, tmp_path: Path) -> None:
-    file = tmp_path / "file"
-    file.touch()
-    with pytest.raises(Conflict, match="not a socket"):
-        await DockerPlugin(host.engine).start(file)
-    with pytest.raises(Unavailable, match="cannot listen"):
-        await DockerPlugin(host.engine).start(file / "netd.sock")
 
 
 async def test_calls_are_counted(docker: FakeEngine) -> None:

@@ -2,18 +2,15 @@
 
 import asyncio
 import logging
-import os
 import socket
-import stat
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
-from netd.model.errors import Conflict, Invalid, NetdError, Unavailable
+from netd.model.errors import Invalid, NetdError, Unavailable
 from netd.runtimes.docker.calls import Answer, Call, Handler, table
 from netd.runtimes.docker.endpoints import Endpoints
 from netd.runtimes.docker.ipam import Ipam
@@ -51,7 +48,6 @@ class DockerPlugin:
         self._under_way = 0
         self._counts = {"docker_calls": 0, "docker_calls_failed": 0}
         self._runner: web.ServerRunner | None = None
-        self._path: Path | None = None
 
     def counters(self) -> Mapping[str, int]:
         return dict(self._counts)
@@ -60,14 +56,8 @@ class DockerPlugin:
         waiting = 0 if self.namer is None else self.namer.waiting
         return {"docker_calls_under_way": self._under_way, "docker_names_waiting": waiting}
 
-    async def start(self, path: Path | str) -> None:
-        """Listen at `path`. Raises `Conflict` when somebody else does, `Unavailable`."""
-        sock = _listen(Path(path))
-        self._path = Path(path)  # only now: what is there otherwise is somebody else's
-        await self.serve(sock)
-
     async def serve(self, sock: socket.socket) -> None:
-        """Serve on a socket that somebody else made and will remove, e.g. systemd."""
+        """Serve on a socket that the caller has made, and removes when this has stopped."""
         await self.networks.start()
         sock.setblocking(False)
         server = web.Server(self._handle, access_log=None)
@@ -83,10 +73,6 @@ class DockerPlugin:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        if self._path is not None:
-            # A socket that nobody listens on has engines wait 15 s for it again and again.
-            self._path.unlink(missing_ok=True)
-            self._path = None
         await self._tasks.stop()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -176,40 +162,3 @@ def _refusal(status: int, detail: str) -> web.Response:
     """The network driver's errors are in `Err`, the IPAM driver's in `Error`."""
     body = msgspec.json.encode({"Err": detail, "Error": detail})
     return web.Response(status=status, body=body, content_type=CONTENT_TYPE)
-
-
-def _listen(path: Path) -> socket.socket:
-    """A new socket, for root alone. One that a killed daemon left is replaced."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        _remove_stale(path)
-        sock.bind(os.fspath(path))
-        path.chmod(0o600)
-        sock.listen(_BACKLOG)
-    except OSError as error:
-        sock.close()
-        raise Unavailable(f"cannot listen on {path}: {error.strerror}") from error
-    except Conflict:
-        sock.close()
-        raise
-    return sock
-
-
-def _remove_stale(path: Path) -> None:
-    try:
-        kind = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(kind):
-        raise Conflict(f"{path} exists and is not a socket; remove it or choose another path")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # a full backlog answers too: with EAGAIN
-        try:
-            probe.connect(os.fspath(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except BlockingIOError:
-            pass
-    raise Conflict(f"another program listens on {path}; stop it or choose another path")
