@@ -20,7 +20,6 @@ from netd.engine.host import Host
 from netd.engine.intent import Intent
 from netd.engine.interfaces import Change, Clock, Cluster, Kernel, Snapshot, Store, Trigger
 from netd.engine.kv import MakeKeys, open_keys
-from netd.engine.locks import KeyedLocks
 from netd.engine.names import NameTable
 from netd.engine.networks import Networks
 from netd.engine.notes import Notes
@@ -40,6 +39,7 @@ from netd.engine.tunnel_doctor import examine_tunnels, try_tunnels
 from netd.engine.user_events import UserEvents
 from netd.engine.virtuals.virtuals import Virtuals
 from netd.engine.watch import Watch
+from netd.locks import KeyedLocks
 from netd.model.condition import Condition
 from netd.model.directory import RegistryReport, RegistryState, ZoneEntry
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch, Protocol

@@ -8,12 +8,12 @@ from netd.engine.directory import Feed
 from netd.engine.events import EventLog
 from netd.engine.intent import Intent
 from netd.engine.interfaces import Clock, Kernel, Store
-from netd.engine.locks import KeyedLocks
 from netd.engine.names import NameTable
 from netd.engine.reaper import Reaper
 from netd.engine.registry import Registry
 from netd.engine.settings import Settings
 from netd.engine.times import rfc3339
+from netd.locks import KeyedLocks
 from netd.plan.facts import Facts
 from netd.tasks import Tasks
 
@@ -34,7 +34,7 @@ class Parts:
     events: EventLog
     conditions: Conditions
     busy: Busy
-    locks: KeyedLocks
+    locks: KeyedLocks[str]
     tasks: Tasks
     reaper: Reaper
 

@@ -13,7 +13,6 @@ import pytest
 from netd.model.directory import Entry, RegistrySettings, ZoneEntry
 from netd.model.service import Check, Maintenance
 from netd.registry.eureka.changes import CHANGES_MAX, KEPT_S, Changes
-from netd.registry.eureka.locks import KeyLocks
 from netd.registry.eureka.objects import to_object
 from netd.registry.eureka.registrations import DEREGISTER_AFTER_S, service_id, service_name
 from netd.registry.eureka.seen import Seen
@@ -875,34 +874,6 @@ async def test_a_daemon_that_does_not_let_go(tmp_path: Path, caplog: Any) -> Non
             first.broken = False
             first.sync(ENDPOINT)
             await until(lambda: not first.own())
-
-
-async def test_one_at_a_time_for_each_key() -> None:
-    locks: KeyLocks[str] = KeyLocks()
-    order: list[str] = []
-
-    async def work(name: str, key: str, until_then: asyncio.Event) -> None:
-        async with locks.hold(key):
-            order.append(f"{name} begins")
-            await until_then.wait()
-            order.append(f"{name} ends")
-
-    gate, open_gate = asyncio.Event(), asyncio.Event()
-    open_gate.set()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(work("a", "x", gate))
-        await asyncio.sleep(0)
-        waiting = group.create_task(work("b", "x", open_gate))
-        group.create_task(work("c", "x", open_gate))
-        group.create_task(work("d", "y", open_gate))
-        for _ in range(5):
-            await asyncio.sleep(0)
-        assert order == ["a begins", "d begins", "d ends"]
-        waiting.cancel()
-        await asyncio.sleep(0)
-        gate.set()
-    assert order[3:] == ["a ends", "c begins", "c ends"]
-    assert len(locks) == 0
 
 
 def test_names_of_services() -> None:

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 
 from netd.engine.blocks.questions import TABLE, Told
 from netd.engine.interfaces import Change, Cluster, Record
-from netd.engine.locks import KeyedLocks
 from netd.engine.parts import Parts
+from netd.locks import KeyedLocks
 from netd.model.blocks import Epoch, Ledger
 from netd.model.condition import Condition
 from netd.model.network import Network
@@ -31,7 +31,7 @@ class Books:
         self._frozen: dict[str, Space] = {}
         self._told: dict[str, Told] = {}
         self.restored: set[str] = set()  # networks whose ledger is of an earlier run
-        self._locks = KeyedLocks()
+        self._locks: KeyedLocks[str] = KeyedLocks()
         self._running: set[asyncio.Future[Any]] = set()
 
     def restore(self, stored: Iterable[Ledger]) -> None:

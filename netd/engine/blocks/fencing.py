@@ -11,8 +11,8 @@ from netd.engine.blocks.books import Books
 from netd.engine.blocks.owners import Owners
 from netd.engine.blocks.questions import Ended, Look, Prepare, Seen
 from netd.engine.interfaces import Cluster
-from netd.engine.locks import KeyedLocks
 from netd.engine.parts import Parts
+from netd.locks import KeyedLocks
 from netd.model.blocks import Epoch, Fence, Ledger
 from netd.model.errors import Conflict, NetdError, Unavailable
 from netd.model.network import Network
@@ -37,7 +37,7 @@ class Fencing:
         self._owners = owners
         self._heard: set[str] = set()  # networks
         self._followed: set[str] = set()  # networks with a fence
-        self._reclaiming = KeyedLocks()
+        self._reclaiming: KeyedLocks[str] = KeyedLocks()
         self._started_s = 0.0
 
     def start(self) -> None:

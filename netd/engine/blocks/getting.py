@@ -9,7 +9,7 @@ from netd.engine.blocks import questions
 from netd.engine.blocks.books import Books
 from netd.engine.blocks.owners import Owner, Owners
 from netd.engine.interfaces import Cluster
-from netd.engine.locks import KeyedLocks
+from netd.locks import KeyedLocks
 from netd.model.blocks import Given, Ledger, Refused
 from netd.model.errors import Conflict, Exhausted, NetdError, Unavailable
 from netd.model.network import Network
@@ -29,7 +29,7 @@ class Getting:
         self._cluster = cluster
         self._books = books
         self._owners = owners
-        self._locks = KeyedLocks()
+        self._locks: KeyedLocks[str] = KeyedLocks()
         self._silent: set[tuple[str, str]] = set()  # (network, member) without its last answer
 
     async def block(self, network: Network, subnet: str) -> bool:

@@ -7,7 +7,6 @@ from msgspec.structs import replace
 
 from netd.engine.departures import Departures
 from netd.engine.interfaces import Change, Cluster
-from netd.engine.locks import KeyedLocks
 from netd.engine.networks import Networks
 from netd.engine.parts import Parts
 from netd.engine.services import checks, labels, rules
@@ -19,6 +18,7 @@ from netd.engine.services.own import OwnServices, about
 from netd.engine.services.places import Places
 from netd.engine.services.process import Process
 from netd.engine.services.shares import Shares
+from netd.locks import KeyedLocks
 from netd.model.condition import Condition
 from netd.model.errors import Conflict, Exhausted, NotFound
 from netd.model.service import (
@@ -50,7 +50,7 @@ class Services:
         self._catalogue = catalogue
         self._networks = networks
         self._departures = departures
-        self._locks = KeyedLocks()
+        self._locks: KeyedLocks[str] = KeyedLocks()
         self._keeper = Keeper(parts.store)
         self._own = OwnServices(parts, catalogue, self._keeper)
         self._shares = Shares(parts, self._own)

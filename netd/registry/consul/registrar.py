@@ -5,6 +5,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from netd.locks import KeyedLocks
 from netd.model.service import NODE_SERVICE, Maintenance, ServiceSpec
 from netd.registry.catalog.records import Instance, node_record
 from netd.registry.consul.check_bodies import CheckBody, Rules, check_of
@@ -18,7 +19,6 @@ from netd.registry.consul.service_bodies import (
     own_name,
     service_of,
 )
-from netd.registry.consul.turns import Turns
 from netd.registry.http.call import Failure
 from netd.registry.http.caller import Caller
 
@@ -36,7 +36,7 @@ class Registrar:
         self._catalog = parts.catalog
         self._daemon = parts.daemon
         self._callers = parts.callers
-        self._turns = Turns()
+        self._turns: KeyedLocks[str] = KeyedLocks()
 
     # Services
 
@@ -48,7 +48,7 @@ class Registrar:
 
     async def deregister(self, caller: Caller, ident: str) -> None:
         instance = self.demand(caller, ident)
-        async with self._turns.of(instance.id):
+        async with self._turns.hold(instance.id):
             await self._daemon.deregister(instance.id)
         proxy = self._catalog.find(self._catalog.own_node, _sidecar_ident(ident))
         if proxy is not None and proxy.extra.get("Kind") == "connect-proxy":
@@ -80,7 +80,7 @@ class Registrar:
         for check in body.checks:
             demand_check_id(caller, check, body.ident)
         instance_id = own_instance_id(body.ident, node) if known is None else known.id
-        async with self._turns.of_all(_of_checks(body.checks)):
+        async with self._turns.hold_all(_of_checks(body.checks)):
             await self._take_over(caller, body.checks, instance_id)
             await self._write(caller, body, instance_id, address, replace_checks=replace_checks)
 
@@ -93,7 +93,7 @@ class Registrar:
         *,
         replace_checks: bool,
     ) -> None:
-        async with self._turns.of(instance_id):
+        async with self._turns.hold(instance_id):
             known = self._catalog.instance(instance_id)
             if known is not None:
                 self._demand_right(caller, known)
@@ -165,7 +165,7 @@ class Registrar:
             caller.rights.demand("node", self._catalog.own_node, "write")
             known = self._catalog.record_of(self._catalog.own_node)
         demand_check_id(caller, check, owner)
-        async with self._turns.of_all(_of_checks((check,))):
+        async with self._turns.hold_all(_of_checks((check,))):
             await self._take_over(caller, (check,), "" if known is None else known.id)
             await self._change_checks(known, put=check)
 
@@ -212,7 +212,7 @@ class Registrar:
         """Register an instance again with one check more or less; None is this host itself."""
         own_record = node_record(self._catalog.own_node)
         instance_id = own_record if instance is None else instance.id
-        async with self._turns.of(instance_id):
+        async with self._turns.hold(instance_id):
             known = self._catalog.instance(instance_id)
             if known is None and instance is not None:
                 raise unknown_service(instance.ident)

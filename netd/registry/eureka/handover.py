@@ -4,9 +4,9 @@ import asyncio
 import logging
 from typing import Final
 
+from netd.locks import KeyedLocks
 from netd.registry.api import Refused, Unreachable
 from netd.registry.catalog.daemon import Daemon
-from netd.registry.eureka.locks import KeyLocks
 from netd.registry.eureka.seen import Key, Seen
 from netd.registry.eureka.view import View
 from netd.tasks import Tasks
@@ -21,7 +21,7 @@ class Handover:
     what is cancelled once nobody else has it. The view tells of each change.
     """
 
-    def __init__(self, view: View, daemon: Daemon, locks: KeyLocks[Key]) -> None:
+    def __init__(self, view: View, daemon: Daemon, locks: KeyedLocks[Key]) -> None:
         self._view = view
         self._daemon = daemon
         self._locks = locks

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from msgspec.structs import replace
 
+from netd.locks import KeyedLocks
 from netd.model.service import CheckStatus, Maintenance
 from netd.naming.wire import canonical
 from netd.registry.api import Refused
@@ -19,7 +20,6 @@ from netd.registry.eureka.clients import Clients
 from netd.registry.eureka.handover import Handover
 from netd.registry.eureka.heartbeats import Heartbeats
 from netd.registry.eureka.instances import UNKNOWN, Instance, Malformed, complaint
-from netd.registry.eureka.locks import KeyLocks
 from netd.registry.eureka.registering import registering
 from netd.registry.eureka.registrations import (
     Registration,
@@ -55,7 +55,7 @@ class Leases:
         self._claims = Claims(view, clients)
         self._daemon = daemon
         self._now_ms = now_ms
-        self._locks: KeyLocks[Key] = KeyLocks()
+        self._locks: KeyedLocks[Key] = KeyedLocks()
         self._handover = Handover(view, daemon, self._locks)
         self._heartbeats = Heartbeats(view, daemon, now_ms)
 
