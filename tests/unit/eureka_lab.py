@@ -68,8 +68,8 @@ class Cluster:
 
     def tell(self, entry: Entry) -> None:
         for host in self.hosts:
-            host.view.change(None, entry)
             host.callers.change(None, entry)
+            host.view.change(None, entry)
 
     def server_of(self, host: "Host") -> asyncio.Server:
         """What accepts connections to a host's registry."""
@@ -123,8 +123,8 @@ class Host:
             *entries,
         ]
         known = {(entry.kind, entry.id): entry for entry in table}
-        self.view.replace(known)
         self.callers.replace(known)
+        self.view.replace(known)
 
     def own(self) -> list[Kept]:
         return [each for each in self.cluster.services.values() if each.node == self.node]

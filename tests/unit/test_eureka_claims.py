@@ -13,7 +13,7 @@ from netd.registry.eureka.objects import from_object
 from netd.registry.eureka.registrations import service_id
 from netd.registry.eureka.view import View
 from netd.registry.http.call import Failure
-from netd.registry.http.caller import Caller
+from netd.registry.http.caller import Caller, Callers
 from tests.unit.eureka_lab import Clock, Kept, instance_object
 
 NAME = ("ORDERS", "one")
@@ -25,15 +25,18 @@ HOST = Caller("127.0.0.1", Scope(None), None)
 class World:
     def __init__(self) -> None:
         self.view = View(Clock())
-        self.claims = Claims(self.view, Clients())
+        callers = Callers(lambda source: BOTH.scope)
+        self.claims = Claims(self.view, callers, Clients())
         zone = ZoneEntry(zone="netd.internal", node="host-1", node_id="0" * 16)
-        self.view.change(None, Entry(revision=1, kind="zone", zone=zone))
+        entry = Entry(revision=1, kind="zone", zone=zone)
+        callers.change(None, entry)
+        self.view.change(None, entry)
         for ident, network, address in (("e1", "blue", OWN[0]), ("e2", "red", OWN[1])):
             endpoint = EndpointEntry(
                 network=network, container_id="c", name="c", node="host-1", addresses=(address,)
             )
             entry = Entry(revision=1, kind="endpoint", id=ident, endpoint=endpoint)
-            self.view.change(None, entry)
+            callers.change(None, entry)
 
     def put(self, ident: str, address: str, network: str, **more: Any) -> None:
         instance = instance_object(app=NAME[0], instanceId=NAME[1], ipAddr=address)

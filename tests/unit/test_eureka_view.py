@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netd.model.directory import EndpointEntry, Entry, NodeEntry, ZoneEntry
+from netd.model.directory import Entry, ZoneEntry
 from netd.naming.values import Scope
 from netd.registry.eureka import coming
 from netd.registry.eureka.answers import Answers, Form
@@ -201,40 +201,6 @@ def test_a_table_whose_entries_have_come_in_another_way_counts_as_it_is() -> Non
     assert shown(view) == {}
     view.replace(_table({second.id: second}))
     assert [port for _, port in shown(view).values()] == [2]
-
-
-def test_the_endpoint_of_an_address() -> None:
-    view = View(Clock())
-
-    def endpoint(ident: str, address: str, node: str = "host-1") -> Entry:
-        entry = EndpointEntry(
-            network="blue", container_id=ident, name=ident, node=node, addresses=(address,)
-        )
-        return Entry(revision=1, kind="endpoint", id=ident, endpoint=entry)
-
-    node = NodeEntry(node_id="0", addresses=("192.0.2.1",))
-    table = [
-        ZONE,
-        Entry(revision=1, kind="node", id="host-1", node=node),
-        endpoint("one", "10.20.0.2"),
-        endpoint("six", "fd00::2"),
-        endpoint("afar", "10.20.0.3", "host-2"),
-        endpoint("of-host", "192.0.2.1"),
-        endpoint("twin-1", "10.20.0.4"),
-        endpoint("twin-2", "10.20.0.4"),
-    ]
-    view.replace({(each.kind, each.id): each for each in table})
-    assert view.endpoint_at("10.20.0.2") == "one"
-    assert view.endpoint_at("::ffff:10.20.0.2") == "one"
-    assert view.endpoint_at("FD00::0:2") == "six"
-    for address in ("10.20.0.3", "192.0.2.1", "10.20.0.4", "10.20.0.9", "nowhere"):
-        assert view.endpoint_at(address) == ""
-    view.change(None, Entry(revision=2, kind="endpoint", id="twin-1"))
-    assert view.endpoint_at("10.20.0.4") == "twin-2"
-    view.change(None, endpoint("one", "10.20.0.5"))
-    assert (view.endpoint_at("10.20.0.2"), view.endpoint_at("10.20.0.5")) == ("", "one")
-    view.change(None, Entry(revision=2, kind="node", id="host-1"))
-    assert view.endpoint_at("192.0.2.1") == "of-host"
 
 
 async def test_answers_are_kept_until_something_changes() -> None:

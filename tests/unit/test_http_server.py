@@ -12,7 +12,7 @@ from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd.model.directory import EndpointEntry, Entry, NetworkEntry, ZoneEntry
+from netd.model.directory import EndpointEntry, Entry, NetworkEntry, NodeEntry, ZoneEntry
 from netd.naming.directory import Directory
 from netd.naming.values import Scope
 from netd.registry.dns.limits import Bucket
@@ -521,8 +521,31 @@ def test_a_container_speaks_for_all_of_its_addresses() -> None:
     assert not caller.speaks_for("10.1.0.6")
     assert not caller.speaks_for("not an address")
     assert caller.scope.networks == frozenset(("blue", "red"))
-    assert network.callers.endpoint_at("10.9.0.5") == "e2"
-    assert network.callers.endpoint_at("10.9.0.6") == ""
+
+
+def test_the_endpoint_of_an_address() -> None:
+    network = Network()
+    callers = network.callers
+    node = NodeEntry(node_id="1" * 16, addresses=("192.0.2.1",))
+    network.tell(Entry(revision=1, kind="node", id="host-1", node=node))
+    network.endpoint("one", "10.1.0.2")
+    network.endpoint("six", "fd00::2", network="red")
+    network.endpoint("afar", "10.1.0.3", node="host-2")
+    network.endpoint("of-host", "192.0.2.1", network="host")
+    network.endpoint("twin-1", "10.1.0.4")
+    network.endpoint("twin-2", "10.1.0.4")
+    assert callers.endpoint_at("10.1.0.2") == "one"
+    assert callers.endpoint_at("::ffff:10.1.0.2") == "one"
+    assert callers.endpoint_at("FD00::0:2") == "six"
+    for address in ("10.1.0.3", "192.0.2.1", "10.1.0.4", "10.1.0.9", "nowhere"):
+        assert callers.endpoint_at(address) == ""
+    network.tell(Entry(revision=2, kind="endpoint", id="twin-1"))
+    assert callers.endpoint_at("10.1.0.4") == "twin-2"
+    network.endpoint("one", "10.1.0.5")
+    assert (callers.endpoint_at("10.1.0.2"), callers.endpoint_at("10.1.0.5")) == ("", "one")
+    network.tell(Entry(revision=2, kind="node", id="host-1"))
+    assert callers.endpoint_at("192.0.2.1") == "of-host"
+    assert [callers.network_of(each) for each in ("one", "six", "afar")] == ["blue", "red", ""]
 
 
 def test_who_is_not_known_or_of_another_host_speaks_for_nothing() -> None:

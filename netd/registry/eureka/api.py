@@ -36,7 +36,7 @@ class EurekaApi:
         self.view = View(clock)
         self._clients = Clients()
         self._daemon = Daemon(api, drain)
-        self._leases = Leases(self.view, self._clients, self._daemon, now_ms)
+        self._leases = Leases(self.view, callers, self._clients, self._daemon, now_ms)
         self._paths = Paths(self.view, self._leases, self._charge)
         self.server = HttpServer("eureka", self._paths.routes, callers, drain=drain)
         self.listeners = HttpListeners(self.server, wanted, changed)

@@ -9,7 +9,7 @@ from netd.registry.eureka.registrations import is_live, service_id
 from netd.registry.eureka.seen import Key, Name
 from netd.registry.eureka.view import View
 from netd.registry.http.call import Failure
-from netd.registry.http.caller import Caller
+from netd.registry.http.caller import Caller, Callers
 
 _NOT_YOURS: Final = "only the host may register and change what is at addresses of others"
 
@@ -19,17 +19,18 @@ class Claims:
     one of the same name in each network, and who sees one network knows of none in others.
     """
 
-    def __init__(self, view: View, clients: Clients) -> None:
+    def __init__(self, view: View, callers: Callers, clients: Clients) -> None:
         self._view = view
+        self._callers = callers
         self._clients = clients
 
     def key_of(self, instance: Instance) -> Key:
         """Where an instance will be. What is not at the address of an endpoint of this host, the
         daemon puts into a network by its address: the same as before, if it was there before.
         """
-        endpoint = self._view.endpoint_at(instance.ip_addr)
+        endpoint = self._callers.endpoint_at(instance.ip_addr)
         if endpoint:
-            return (*instance.key, self._view.network_of(endpoint))
+            return (*instance.key, self._callers.network_of(endpoint))
         address = canonical(instance.ip_addr)
         for key in sorted(self._view.keys(instance.key)):
             holders = self._view.registered(key)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 
 from netd.model.directory import Entry
-from netd.registry.eureka.hosts import Hosts
 from netd.registry.eureka.seen import Key, Name, Seen
 
 # By instance id. What several networks have of one is in the order of `Seen`.
@@ -18,7 +17,6 @@ class Coming:
     def __init__(self, known: Mapping[str, Seen], node: str) -> None:
         self.taken = 0
         self.node = node
-        self.hosts = Hosts()
         self.services: dict[str, Seen] = {}
         self.of_key: dict[Key, dict[str, Seen]] = {}  # by the service's id
         self.keys: dict[Name, set[Key]] = {}  # of these
@@ -30,10 +28,6 @@ class Coming:
         self.taken += 1
         if entry.zone is not None:
             self.node = entry.zone.node
-        elif entry.kind == "node":
-            self.hosts.put_node(entry.id, entry.node)
-        elif entry.kind == "endpoint":
-            self.hosts.put_endpoint(entry.id, entry.endpoint)
         elif entry.service is not None:
             seen = self._known.get(entry.id)
             if seen is None or seen.service != entry.service:

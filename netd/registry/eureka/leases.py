@@ -32,7 +32,7 @@ from netd.registry.eureka.seen import Key, Name, Seen
 from netd.registry.eureka.statuses import effective
 from netd.registry.eureka.view import View
 from netd.registry.http.call import Failure
-from netd.registry.http.caller import Caller
+from netd.registry.http.caller import Caller, Callers
 
 
 class Older(Exception):
@@ -49,10 +49,16 @@ class Leases:
     """
 
     def __init__(
-        self, view: View, clients: Clients, daemon: Daemon, now_ms: Callable[[], int]
+        self,
+        view: View,
+        callers: Callers,
+        clients: Clients,
+        daemon: Daemon,
+        now_ms: Callable[[], int],
     ) -> None:
         self._view = view
-        self._claims = Claims(view, clients)
+        self._callers = callers
+        self._claims = Claims(view, callers, clients)
         self._daemon = daemon
         self._now_ms = now_ms
         self._locks: KeyedLocks[Key] = KeyedLocks()
@@ -211,7 +217,7 @@ class Leases:
             await self._heartbeats.first(ident)
 
     async def _put(self, ident: str, registration: Registration, begun: CheckStatus) -> None:
-        endpoint = self._view.endpoint_at(registration.instance.ip_addr)
+        endpoint = self._callers.endpoint_at(registration.instance.ip_addr)
         try:
             await self._daemon.register(ident, spec_of(registration, endpoint, begun))
         except Malformed as error:

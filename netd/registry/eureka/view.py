@@ -8,7 +8,6 @@ from netd.model.service import Service
 from netd.naming.values import Scope
 from netd.registry.eureka.changes import Changes
 from netd.registry.eureka.coming import Apps, Coming, counting, show
-from netd.registry.eureka.hosts import Hosts
 from netd.registry.eureka.seen import Key, Name, Seen
 from netd.registry.feed import Entries, Reader
 
@@ -31,7 +30,6 @@ class View(Reader):
         self._keys: dict[Name, set[Key]] = {}  # of these
         self._shown: dict[Key, Seen] = {}
         self._apps: Apps = {}  # of what is shown
-        self._hosts = Hosts()
         self.begin()
 
     # What there is
@@ -76,14 +74,6 @@ class View(Reader):
         seen = self._services.get(service_id)
         return seen.service if seen is not None and seen.service.node == self.node else None
 
-    def endpoint_at(self, address: str) -> str:
-        """The id of this host's one endpoint that has the address, "" without one."""
-        return self._hosts.endpoint_at(address, self.node)
-
-    def network_of(self, endpoint_id: str) -> str:
-        """The network of an endpoint; "" for none."""
-        return self._hosts.network_of(endpoint_id)
-
     def __len__(self) -> int:
         return len(self._shown)
 
@@ -102,7 +92,7 @@ class View(Reader):
             for entry in entries.values():
                 self.add(entry)
         new, before = self._next, self._shown
-        self.node, self._hosts = new.node, new.hosts
+        self.node = new.node
         self._services, self._of_key, self._keys = new.services, new.of_key, new.keys
         self._shown, self._apps = new.shown, new.apps
         for key, old in before.items():
@@ -116,18 +106,11 @@ class View(Reader):
             self.settled(key)
 
     def change(self, old: Entry | None, new: Entry) -> None:
-        self._take(new)
-        if new.kind == "service":
+        if new.zone is not None:
+            self.node = new.zone.node
+        elif new.kind == "service":
             for key in self._put(new.id, new.service):
                 self.settled(key)
-
-    def _take(self, entry: Entry) -> None:
-        if entry.zone is not None:
-            self.node = entry.zone.node
-        elif entry.kind == "node":
-            self._hosts.put_node(entry.id, entry.node)
-        elif entry.kind == "endpoint":
-            self._hosts.put_endpoint(entry.id, entry.endpoint)
 
     def _put(self, service_id: str, service: Service | None) -> Iterable[Key]:
         """The keys of instances that this has to do with."""

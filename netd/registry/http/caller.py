@@ -58,9 +58,20 @@ class Callers(Reader):
         return caller
 
     def endpoint_at(self, address: str) -> str:
-        """The id of this host's endpoint that has an address; "" for none."""
-        holders = self._holders.get(canonical(address) or "")
-        return min(holders) if holders else ""
+        """The id of this host's one endpoint that has an address; "" for none.
+
+        The host's own addresses are no endpoint's: those on `host` networks have them, too.
+        """
+        text = canonical(address)
+        if text is None or self._scope_of(text).networks is None:
+            return ""
+        holders = self._holders.get(text, {})
+        return next(iter(holders)) if len(holders) == 1 else ""
+
+    def network_of(self, endpoint_id: str) -> str:
+        """The network of an endpoint of this host; "" for none."""
+        endpoint = self._endpoints.get(endpoint_id)
+        return "" if endpoint is None else endpoint.network
 
     def _find(self, source: str) -> Caller:
         address = canonical(source.partition("%")[0]) or source
