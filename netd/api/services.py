@@ -15,6 +15,7 @@ from netd.model.service import (
     CheckResult,
     Maintenance,
     Service,
+    ServiceChanges,
     ServiceSpec,
 )
 
@@ -47,6 +48,11 @@ async def register(call: Call[Nothing, ServiceSpec]) -> Reply:
 
 async def deregister(call: Call[Nothing, Nothing]) -> Reply:
     await call.cases.services.delete(call.path["id"])
+    return Reply(204)
+
+
+async def change(call: Call[Nothing, ServiceChanges]) -> Reply:
+    await call.cases.services.change(call.body)
     return Reply(204)
 
 
@@ -91,6 +97,17 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         body=ServiceSpec,
         answer=Service,
         statuses={201: "Registered", 200: "It was there already, and is now as asked for"},
+        errors=(NotFound, Conflict, Exhausted),
+        needs=Access.REGISTRY,
+    ),
+    Route(
+        method="POST",
+        path="/v1/services",
+        handler=change,
+        summary="Register and deregister several instances, all or none",
+        body=ServiceChanges,
+        kind="none",
+        statuses={204: "Done, all of it"},
         errors=(NotFound, Conflict, Exhausted),
         needs=Access.REGISTRY,
     ),

@@ -29,6 +29,7 @@ from netd.model.service import (
     CheckResult,
     Maintenance,
     Service,
+    ServiceChanges,
     ServiceSpec,
     Virtual,
     VirtualSpec,
@@ -140,6 +141,14 @@ class ServiceUseCases(Protocol):
 
     async def delete(self, service_id: str) -> None:
         """Does nothing when it is gone. `Conflict` for one that is not deregistered like that."""
+        ...
+
+    async def change(self, asked: ServiceChanges) -> None:
+        """Several registrations and deregistrations, all or none.
+
+        Raises what `put`, `delete` and `report` raise, and `Conflict` if what was seen is not so
+        any more.
+        """
         ...
 
     def report(self, service_id: str, check_id: str, result: CheckResult) -> None:

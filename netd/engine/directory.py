@@ -57,6 +57,11 @@ class Feed:
     def has(self, kind: EntryKind, ident: str) -> bool:
         return (kind, ident) in self._entries
 
+    def revision_of(self, kind: EntryKind, ident: str) -> int:
+        """That of what was told last of something, 0 where there is none."""
+        known = self._entries.get((kind, ident))
+        return 0 if known is None else known.revision
+
     def drop(self, kind: EntryKind, ident: str) -> None:
         """There is no such thing any more, or there never was."""
         if self._entries.pop((kind, ident), None) is not None:

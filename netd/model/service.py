@@ -16,6 +16,7 @@ Affinity = Literal["none", "source"]
 
 # An instance of this name, and of the id `node_record`, has the checks of a node as a whole.
 NODE_SERVICE: Final = "_node"
+TOGETHER_MAX: Final = 1000  # instances that are changed by one call
 NODE_IDS: Final = uuid.UUID("8e2bb6c8-5d5c-5b2f-9a0a-6f1f6c9e5b10")  # namespace of ids of nodes
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -23,6 +24,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 Weight = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Times = Annotated[int, msgspec.Meta(ge=1, le=100)]
 Text = Annotated[str, msgspec.Meta(max_length=4096)]
+Revision = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 
 
 class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -139,6 +141,20 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     pid: Annotated[int, msgspec.Meta(ge=1, le=4_194_304)] | None = None
     network: Word = ""
     extra: dict[str, Any] = {}
+
+
+class ServiceChanges(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Instances of this host that are changed together, by their ids: all, or none.
+
+    Those in `put` are registered as they would be one by one, then `reports` are taken of them.
+    `seen` has, for instances that the caller went by, the revision of each one's entry in the
+    directory, 0 where there was none: has one of them changed since, nothing is done.
+    """
+
+    put: Annotated[dict[Word, ServiceSpec], msgspec.Meta(max_length=TOGETHER_MAX)] = {}
+    delete: Annotated[tuple[Word, ...], msgspec.Meta(max_length=TOGETHER_MAX)] = ()
+    reports: Annotated[tuple[CheckReport, ...], msgspec.Meta(max_length=TOGETHER_MAX)] = ()
+    seen: Annotated[dict[Word, Revision], msgspec.Meta(max_length=2 * TOGETHER_MAX)] = {}
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):

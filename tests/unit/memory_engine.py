@@ -33,6 +33,7 @@ from netd.model.service import (
     CheckStatus,
     Maintenance,
     Service,
+    ServiceChanges,
     ServiceSpec,
     Virtual,
     VirtualSpec,
@@ -159,6 +160,14 @@ class MemoryServices:
 
     async def delete(self, service_id: str) -> None:
         self.by_id.pop(service_id, None)
+
+    async def change(self, asked: ServiceChanges) -> None:
+        if "theirs" in (*asked.put, *asked.delete):
+            raise Conflict("service theirs is registered on there")
+        for ident, spec in asked.put.items():
+            await self.put(ident, spec)
+        for ident in asked.delete:
+            await self.delete(ident)
 
     def report(self, service_id: str, check_id: str, result: CheckResult) -> None:
         self.find(service_id)

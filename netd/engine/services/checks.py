@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from netd.engine.services.records import CHECKS_MAX
 from netd.engine.services.rules import check_id
-from netd.model.errors import Invalid
+from netd.model.errors import Conflict, Invalid, NotFound
 from netd.model.service import SEVERITY, Check, CheckResult, CheckSpec, CheckStatus, Service
 
 MAINTENANCE: Final = "maintenance"  # kind and id of the check that keeps an instance out
@@ -100,6 +100,16 @@ def without_check(service: Service, check_id: str) -> Service:
 
 def find(service: Service, check_id: str) -> Check | None:
     return next((check for check in service.checks if check.id == check_id), None)
+
+
+def to_be_told(service: Service, check_id: str) -> Check:
+    """A check of which a caller may say what it has found. Raises `NotFound` and `Conflict`."""
+    check = find(service, check_id)
+    if check is None:
+        raise NotFound(f"service {service.id!r} has no check {check_id!r}")
+    if check.kind in ("alias", MAINTENANCE):
+        raise Conflict(f"check {check_id!r} is netd's own to set")
+    return check
 
 
 def alias_targets(checks: tuple[CheckSpec, ...]) -> set[str]:

@@ -10,6 +10,7 @@ from netd.engine.interfaces import Change, Cluster
 from netd.engine.networks import Networks
 from netd.engine.parts import Parts
 from netd.engine.services import checks, labels, rules
+from netd.engine.services.batches import Batches
 from netd.engine.services.catalogue import Catalogue
 from netd.engine.services.composing import Composer, is_same, renewed, with_process
 from netd.engine.services.following import Following
@@ -20,13 +21,14 @@ from netd.engine.services.process import Process
 from netd.engine.services.shares import Shares
 from netd.locks import KeyedLocks
 from netd.model.condition import Condition
-from netd.model.errors import Conflict, Exhausted, NotFound
+from netd.model.errors import Conflict, Exhausted, Invalid, NotFound
 from netd.model.service import (
     CheckFault,
     CheckReport,
     CheckResult,
     Maintenance,
     Service,
+    ServiceChanges,
     ServiceRecord,
     ServiceSpec,
 )
@@ -56,6 +58,7 @@ class Services:
         self._shares = Shares(parts, self._own)
         places = Places(parts, networks, cluster)
         self._composer = Composer(parts, places, self._own.targets)
+        self._batches = Batches(parts, places, self._own, self._shares, self._keeper, self._is_gone)
         self.following = Following(parts, self._own, places, self._composer, self._keeper)
 
     def start(self) -> None:
@@ -158,27 +161,37 @@ class Services:
         Raises `Conflict` for another host's, and for one that a label asks for.
         """
         async with self._locks.hold(service_id):
-            record = self._own.records.get(service_id)
-            if record is None:
-                self._demand_own(service_id)
+            self._demand_deletable(service_id)
+            if service_id not in self._own.records:
                 return
-            if record.labelled:
-                raise Conflict(
-                    f"label {labels.SERVICE} of endpoint {record.spec.endpoint} asks for it; "
-                    "change the label, or detach the endpoint"
-                )
             with self._keeper.work_on(service_id):
                 await self._parts.store.commit(Change(delete_services=(service_id,)))
                 self._own.remove(service_id)
 
+    async def change(self, asked: ServiceChanges) -> None:
+        """Several registrations and deregistrations, all or none.
+
+        Raises what `put`, `delete` and `report` raise, and `Conflict` when one of `seen` has
+        changed.
+        """
+        if twice := sorted(asked.put.keys() & set(asked.delete)):
+            raise Invalid(f"{twice[0]!r} cannot be put and deleted at once", field="delete")
+        for service_id in asked.put:
+            rules.check_id(service_id)
+        async with self._locks.hold_all((*asked.put, *asked.delete, *asked.seen)):
+            for service_id, revision in asked.seen.items():
+                if self._parts.feed.revision_of("service", service_id) != revision:
+                    raise Conflict(f"service {service_id!r} has changed", field="seen")
+            new = [each for each in asked.put if each not in self._own.records]
+            for service_id in new:
+                self._demand_free(service_id, len(new))
+            for service_id in asked.delete:
+                self._demand_deletable(service_id)
+            await self._batches.run(asked)
+
     def report(self, service_id: str, check_id: str, result: CheckResult) -> None:
         """What a check has found. Raises `NotFound`, `Conflict` where that is not for callers."""
-        record = self._record(service_id)
-        check = checks.find(record.service, check_id)
-        if check is None:
-            raise NotFound(f"service {service_id!r} has no check {check_id!r}")
-        if check.kind in ("alias", checks.MAINTENANCE):
-            raise Conflict(f"check {check_id!r} is netd's own to set")
+        check = checks.to_be_told(self._record(service_id).service, check_id)
         self._own.report(service_id, check, result)
 
     def report_all(self, reports: Sequence[CheckReport]) -> tuple[CheckFault, ...]:
@@ -254,13 +267,24 @@ class Services:
         if holder:
             raise Conflict(f"service {service_id!r} is registered on {holder}; change it there")
 
-    def _demand_free(self, service_id: str) -> None:
+    def _demand_deletable(self, service_id: str) -> None:
+        record = self._own.records.get(service_id)
+        if record is None:
+            self._demand_own(service_id)
+        elif record.labelled:
+            raise Conflict(
+                f"label {labels.SERVICE} of endpoint {record.spec.endpoint} asks for it; "
+                "change the label, or detach the endpoint"
+            )
+
+    def _demand_free(self, service_id: str, new: int = 1) -> None:
+        """`new` is how many there will be more."""
         holder = self._catalogue.other_holder(service_id)
         if holder:
             raise Conflict(
                 f"service {service_id!r} is registered on {holder}; choose another id", field="id"
             )
-        if len(self._own.records) >= INSTANCES_MAX:
+        if len(self._own.records) + new > INSTANCES_MAX:
             raise Exhausted(f"this host has {INSTANCES_MAX} services, the most it may have")
 
     def _look_for_rivals(self, service_id: str, service: Service | None) -> None:
