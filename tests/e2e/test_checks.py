@@ -16,7 +16,7 @@ import pytest
 from netd.client.errors import ApiError
 from tests.e2e import web
 from tests.e2e.lab import Host, Namespace, await_true, ip_of
-from tests.e2e.test_dns import connected, registry_pid
+from tests.e2e.registry_lab import connected, registry_pid
 from tests.e2e.test_services import happenings
 
 INTERVAL_S = 0.3

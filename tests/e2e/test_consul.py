@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.consul_clients import AGENT, CLIENTS, LINE_S, Answer, Place
 from tests.e2e.lab import Host, await_true
-from tests.e2e.test_dns import connected, host_with_registry, registry_pid
+from tests.e2e.registry_lab import connected, host_with_registry, registry_pid
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.consul_clients import AGENT, Answer, Place
 from tests.e2e.lab import Host, Namespace, await_true
-from tests.e2e.test_dns import connected, gateway
+from tests.e2e.registry_lab import connected, gateway
 
 ROOT: Final = str(uuid.uuid4())
 CONFIGURATION: Final = """

@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.consul_clients import Place
 from tests.e2e.lab import Host, Namespace, await_true, ip_of
-from tests.e2e.test_dns import connected, gateway, host_with_registry
+from tests.e2e.registry_lab import connected, gateway, host_with_registry
 
 CONNECTIONS_EACH_MAX = 512
 

@@ -1,73 +1,28 @@
 """Names answered by the registry's own process, to containers and to the host."""
 
-import json
 import os
-import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from netd.client.errors import Unreachable
-from tests.e2e.lab import Host, Namespace, await_true, ip_of
+from tests.e2e.lab import Host, await_true, ip_of
+from tests.e2e.registry_lab import (
+    Asker,
+    connected,
+    furnished,
+    gateway,
+    host_address,
+    host_with_registry,
+    registry_pid,
+)
 
 CAP_NET_BIND_SERVICE = 1 << 10
-
-
-class Asker:
-    """A client in a namespace that is ready to ask; see `asker.py`."""
-
-    def __init__(self, stack: ExitStack, space: Namespace, patience_s: float = 1.5) -> None:
-        command = (sys.executable, "-m", "tests.e2e.asker", str(patience_s))
-        self._process = space.start(stack, *command, talk=True)
-        assert self._line() == "ready"
-
-    def ask(self, server: str, name: str, kind: str = "A", over: str = "udp") -> str:
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{server} {name} {kind} {over}\n")
-        self._process.stdin.flush()
-        return self._line()
-
-    def _line(self) -> str:
-        assert self._process.stdout is not None
-        assert select.select([self._process.stdout], [], [], 20)[0], "the asker says nothing"
-        return self._process.stdout.readline().rstrip("\n")
-
-
-def registry_pid(host: Host) -> int:
-    """The registry's process by what netd keeps of it; 0 when there is none."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        pid: int = json.loads((host.folder / "state/registry.pid").read_text())["pid"]
-        os.kill(pid, 0)
-        return pid
-    return 0
-
-
-def connected(host: Host) -> bool:
-    try:
-        return bool(host.client.registry()["connected"])
-    except Unreachable:
-        return False
-
-
-@contextmanager
-def host_with_registry() -> Iterator[Host]:
-    """A host whose daemon has a registry, which follows it."""
-    # In a folder that the registry's user can reach, unlike pytest's.
-    with tempfile.TemporaryDirectory(prefix="netd-dns-") as name, ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)
-        host = Host(stack, folder)
-        host.registry = True
-        host.start_daemon()
-        await_true(lambda: connected(host), 10)
-        yield host
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +34,8 @@ def shared_host() -> Iterator[Host]:
 @pytest.fixture
 def host(shared_host: Host) -> Iterator[Host]:
     """The host of the module, with nothing but the network blue; daemons go on."""
-    shared_host.client.create_network(name="blue", driver="bridge")
-    yield shared_host
-    for endpoint in shared_host.client.endpoints():
-        shared_host.client.detach(endpoint["id"])
-    for network in shared_host.client.networks():
-        shared_host.client.delete_network(network["name"])
+    with furnished(shared_host) as host:
+        yield host
 
 
 @pytest.fixture
@@ -93,18 +44,6 @@ def own_host() -> Iterator[Host]:
     with host_with_registry() as host:
         host.client.create_network(name="blue", driver="bridge")
         yield host
-
-
-def host_address(host: Host) -> str:
-    """Where the host's own programs ask."""
-    places = [place.rpartition(":")[0] for place in host.client.registry()["listening"]]
-    return str(next(place for place in places if place.startswith("127.")))
-
-
-def gateway(endpoint: dict[str, object], version: int = 4) -> str:
-    gateways = endpoint["gateways"]
-    assert isinstance(gateways, list)
-    return str(gateways[0 if version == 4 else 1])
 
 
 # What is answered

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.lab import Host, await_true
-from tests.e2e.test_dns import Asker, connected, gateway, registry_pid
+from tests.e2e.registry_lab import Asker, connected, gateway, registry_pid
 
 DEAD = "192.0.2.99"  # nobody has it
 LONG = "x" * 250

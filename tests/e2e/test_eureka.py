@@ -14,7 +14,14 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from tests.e2e.lab import Host, Namespace, await_true, ip_of
-from tests.e2e.test_dns import Asker, gateway, host_address, host_with_registry, registry_pid
+from tests.e2e.registry_lab import (
+    Asker,
+    furnished,
+    gateway,
+    host_address,
+    host_with_registry,
+    registry_pid,
+)
 from tests.lab.process import Process, spawn
 
 BASE: Final = "http://127.0.0.1:8761/eureka"
@@ -136,14 +143,8 @@ def shared_host() -> Iterator[Host]:
 @pytest.fixture
 def host(shared_host: Host) -> Iterator[Host]:
     """The host of the module with the network blue, and no services."""
-    shared_host.client.create_network(name="blue", driver="bridge")
-    yield shared_host
-    for endpoint in shared_host.client.endpoints():
-        shared_host.client.detach(endpoint["id"])
-    for service in shared_host.client.services():
-        shared_host.client.deregister(service["id"])
-    for network in shared_host.client.networks():
-        shared_host.client.delete_network(network["name"])
+    with furnished(shared_host) as host:
+        yield host
 
 
 @pytest.fixture

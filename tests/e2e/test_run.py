@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.e2e.lab import Host, await_true, ip_of
-from tests.e2e.test_dns import host_with_registry
+from tests.e2e.registry_lab import host_with_registry
 
 NETCTL = (sys.executable, "-m", "netd.cli.main")
 
