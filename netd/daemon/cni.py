@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from netd.daemon.settings import Cni
+from netd.daemon.settings.runtimes import Cni
 from netd.engine.core import Engine
 from netd.model.errors import NetdError
 from netd.runtimes.cni.call import VERSIONS

@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
-from netd.daemon.settings import NEEDS_RESTART, Config, WrongValue
+from netd.daemon.settings import NEEDS_RESTART, Config
+from netd.daemon.settings.values import WrongValue
 
 MAIN_FILE: Final = Path("/etc/netd/netd.toml")
 DROP_IN_DIR: Final = Path("/etc/netd/netd.toml.d")

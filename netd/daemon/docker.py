@@ -8,7 +8,7 @@ from typing import Final
 
 from netd.api.auth import Authority
 from netd.api.listening import Listener, listen
-from netd.daemon.settings import Docker
+from netd.daemon.settings.runtimes import Docker
 from netd.engine.core import Engine
 from netd.model.condition import Condition
 from netd.model.errors import Conflict, Unavailable

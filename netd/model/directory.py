@@ -14,7 +14,7 @@ EntryKind = Literal[
 
 
 class RegistrySettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is configured for the registry; see `Dns` and `Registry` in daemon/settings.py.
+    """What is configured for the registry; see `Dns` and `Registry` in daemon/settings/registry.py.
 
     `consul_acl_token` is the hash of a token that may do everything, "": there is none.
     """

@@ -10,7 +10,8 @@ import pytest
 
 from netd.daemon import cni
 from netd.daemon.cni import Offer, bury, conflist
-from netd.daemon.settings import Cni, WrongValue
+from netd.daemon.settings.runtimes import Cni
+from netd.daemon.settings.values import WrongValue
 from netd.runtimes.shim.tombstones import Tombstone, found
 from tests.unit.engine_fixture import DISK_FULL, Host
 

@@ -9,7 +9,9 @@ import pytest
 
 from netd.daemon import options, settings
 from netd.daemon.config import ConfigError, changes, effective, load
-from netd.daemon.settings import NEEDS_RESTART, Cluster, Config, Pool
+from netd.daemon.settings import NEEDS_RESTART, Config
+from netd.daemon.settings.cluster import Cluster
+from netd.daemon.settings.networks import Pool
 
 
 def write(directory: Path, text: str, **drop_ins: str) -> Path:
@@ -168,7 +170,7 @@ def test_a_wrong_flag_is_said_to_be_of_the_command_line() -> None:
 def test_a_host_name_that_cannot_be_a_nodes_name_must_be_overridden(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netd.daemon.settings.socket.gethostname", lambda: "(none)")
+    monkeypatch.setattr("socket.gethostname", lambda: "(none)")
     main = write(tmp_path, "")
     with pytest.raises(ConfigError, match=r"node\.name: '\(none\)' is not a DNS label"):
         load(main)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from netd.daemon.docker import DockerFront
-from netd.daemon.settings import Docker
+from netd.daemon.settings.runtimes import Docker
 from tests.unit.engine_fixture import Host
 
 

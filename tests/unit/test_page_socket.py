@@ -11,7 +11,8 @@ import pytest
 
 from netd.api.auth import Authority
 from netd.daemon.page import PageSocket
-from netd.daemon.settings import NEEDS_RESTART, Page
+from netd.daemon.settings import NEEDS_RESTART
+from netd.daemon.settings.registry import Page
 from netd.registry import main
 
 UNITS = Path(__file__).parents[2] / "systemd"
