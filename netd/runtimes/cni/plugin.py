@@ -111,7 +111,7 @@ def _add(call: Call) -> dict[str, Any]:
     body = attach_body(call)
     network = network_body(call)
     daemon = Daemon(call.socket, ADD_TIMEOUT_S)
-    _work_off(daemon)
+    daemon.work_off()
     if network is not None:
         daemon.call("POST", "/v1/networks", network)
     name = str(call.config["network"] if network is None else network["name"])
@@ -155,7 +155,7 @@ def _delete(daemon: Daemon, tombstone: Tombstone) -> None:
     for endpoint in daemon.endpoints(tombstone.container):
         if tombstone.names(endpoint["labels"]):
             daemon.detach(endpoint["id"])
-    _work_off(daemon)
+    daemon.work_off()
 
 
 def _status(call: Call) -> None:
@@ -164,25 +164,13 @@ def _status(call: Call) -> None:
     network = network_body(call)
     daemon = Daemon(call.socket, STATUS_TIMEOUT_S)
     try:
-        _work_off(daemon)
+        daemon.work_off()
         if network is None:
             daemon.call("GET", f"/v1/networks/{quoted(str(call.config['network']))}")
         else:
             daemon.call("GET", "/readyz")
     except (Unreachable, Refused) as error:
         raise Failure(NOT_READY, str(error)) from None
-
-
-def _work_off(daemon: Daemon) -> None:
-    """Work tombstones off, if there are any."""
-    try:
-        waiting = posix.listdir(daemon.tombstones)
-    except OSError:
-        return
-    if waiting:
-        from netd.runtimes.shim.tombstones import work_off
-
-        work_off(daemon)
 
 
 def _input() -> bytes:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import os
+# Not `os`, which takes long to import: see cni/plugin.py.
+import posix
 
 from netd.runtimes.netavark import networks
 from netd.runtimes.netavark.attachments import body_of, status_of
 from netd.runtimes.netavark.failure import Failure
 from netd.runtimes.shim import jsontext, stdin
 from netd.runtimes.shim.daemon import (
-    DEFAULT_SOCKET,
     IFNAME_LABEL,
     NETWORK_LABEL,
     RUNTIME_LABEL,
     Daemon,
     Refused,
     Unreachable,
+    default_socket,
     quoted,
 )
-from netd.runtimes.shim.tombstones import Tombstone, work_off
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ TEARDOWN_TIMEOUT_S = 10
 
 def main(arguments: list[str]) -> int:
     """Do what the arguments and standard input say; the exit code."""
-    code, text = answer(arguments, stdin.read, os.environ.get("NETD_SOCKET") or DEFAULT_SOCKET)
+    code, text = answer(arguments, stdin.read, default_socket())
     try:
-        os.write(1, text.encode())
+        posix.write(1, text.encode())
     except OSError:
         return 1  # nobody listens
     return code
@@ -105,7 +105,7 @@ def _setup(call: dict[str, Any], netns: str, daemon: Daemon) -> dict[str, Any]:
         IFNAME_LABEL: call["network_options"]["interface_name"],
     }
     body = body_of(call, netns, labels)
-    work_off(daemon)
+    daemon.work_off()
     if not networks.joined(network):
         daemon.call("POST", "/v1/networks", networks.body_of(network))
     path = f"/v1/networks/{quoted(networks.name_of(network))}/endpoints"
@@ -119,6 +119,8 @@ def _setup(call: dict[str, Any], netns: str, daemon: Daemon) -> dict[str, Any]:
 
 def _teardown(call: dict[str, Any], daemon: Daemon) -> None:
     """It must not fail for what is gone, nor because the daemon is away: it is told later."""
+    from netd.runtimes.shim.tombstones import Tombstone
+
     network = call["network"]
     tombstone = Tombstone(
         RUNTIME,

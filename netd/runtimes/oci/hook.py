@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
+# Not `os`, which takes long to import: see cni/plugin.py.
+import posix
 
 from netd.runtimes.oci.annotations import Wrong, wishes_of
 from netd.runtimes.shim import jsontext, stdin
-from netd.runtimes.shim.daemon import DEFAULT_SOCKET, Daemon, Refused, Unreachable, quoted
+from netd.runtimes.shim.daemon import Daemon, Refused, Unreachable, default_socket, quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
     """Do what the state on standard input asks for; the exit code. Errors go to stderr, which is
     what runtimes show.
     """
-    socket = os.environ.get("NETD_SOCKET") or DEFAULT_SOCKET
+    socket = default_socket()
     if arguments[-2:-1] == ["--socket"]:
         socket = arguments.pop()
         arguments.pop()
@@ -61,7 +62,7 @@ def _do(point: str, state: Mapping[str, Any], socket: str) -> None:
 
 
 def _namespace(path: str) -> tuple[int, int]:
-    found = os.stat(path)  # noqa: PTH116 - pathlib takes too long to import
+    found = posix.stat(path)
     return found.st_dev, found.st_ino
 
 
@@ -84,5 +85,5 @@ def _end(container: str, daemon: Daemon) -> None:
 
 
 def _say(text: str, code: int) -> int:
-    os.write(2, f"netd-oci-hook: {text}\n".encode())
+    posix.write(2, f"netd-oci-hook: {text}\n".encode())
     return code

@@ -6,6 +6,9 @@ long to import as the daemon to answer.
 
 from __future__ import annotations
 
+# Not `os`, which takes long to import: see cni/plugin.py.
+import posix
+
 from netd.runtimes.shim import jsontext
 
 try:
@@ -92,6 +95,17 @@ class Daemon:
     def detach(self, endpoint: str) -> None:
         self.call("DELETE", f"/v1/endpoints/{quoted(endpoint)}")
 
+    def work_off(self) -> None:
+        """Work tombstones off, if there are any. Raises `Unreachable` or `Refused`."""
+        try:
+            waiting = posix.listdir(self.tombstones)
+        except OSError:
+            return
+        if waiting:
+            from netd.runtimes.shim.tombstones import work_off
+
+            work_off(self)
+
     def _exchange(self, request: bytes) -> tuple[int, bytes]:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -114,6 +128,11 @@ class Daemon:
         finally:
             sock.close()
         return status, b"".join(parts)
+
+
+def default_socket() -> str:
+    """Where the environment says that the daemon is, or else its usual place."""
+    return posix.environ.get(b"NETD_SOCKET", b"").decode(errors="surrogateescape") or DEFAULT_SOCKET
 
 
 def tombstones_of(socket: str) -> str:
