@@ -17,6 +17,10 @@ _REMEDIES: Final = {
     ),
     "protocol-version": "upgrade netd on the older hosts, then there: systemctl restart netd",
     "members-exceeded": "take hosts out, on each: netctl member leave",
+    "records-exceeded": (
+        "see what that host tells (GET /v1/records?owner=HOST) and remove there what is too much; "
+        "where other hosts say so, then there: systemctl restart netd"
+    ),
 }
 
 

@@ -13,6 +13,11 @@ from netd.gossip.values import GLOBAL, NodeId, Scope
 TAIL_MAX = 32  # versions of one log on their way; of more only the head is told
 
 
+def head_of(log_id: LogId, log: Log) -> Head:
+    """That the log has a version, without what is in it."""
+    return Head(*log_id, log.epoch, log.version, log.mark if log.withheld else None)
+
+
 class _Tail:
     """Versions of one log in one epoch, ascending, and how often each was sent."""
 
@@ -137,7 +142,8 @@ class Changes:
         if log is None or log.epoch != tail.epoch or log.version < tail.versions[-1]:
             self.drop(log_id)  # the log was replaced by one of another epoch
             return []
-        if len(tail.versions) <= TAIL_MAX and tail.versions[0] > log.floor:
+        few = len(tail.versions) <= TAIL_MAX and tail.versions[0] > log.floor
+        if few and not log.withheld:
             deltas, end = self._deltas(log_id, tail, log, rooms)
             if deltas:
                 self._count(log_id, tail, end)
@@ -165,7 +171,7 @@ class Changes:
         return found, end
 
     def _head(self, log_id: LogId, tail: _Tail, log: Log, rooms: list[int]) -> list[bytes]:
-        data = encode(Head(*log_id, log.epoch, log.version))
+        data = encode(head_of(log_id, log))
         if len(data) > rooms[0]:
             return []
         rooms[0] -= len(data)

@@ -21,6 +21,7 @@ from netd.gossip.post import Post
 from netd.gossip.prober import Answerer, Prober
 from netd.gossip.problems import Problems
 from netd.gossip.proofs import Checker, Signer, Verify
+from netd.gossip.quota import Quota
 from netd.gossip.repair import Repair
 from netd.gossip.replica import Replica
 from netd.gossip.replication import Replication
@@ -99,8 +100,9 @@ class Gossip:
         self._streams = StreamPings(parts, self._membership, self._oneself)
         self._prober = Prober(parts, post, self._pings, accusations, self._streams, self._exchange)
         self._replication = Replication(
-            parts, post, self._replica, self._view, self._changes, spreading
+            parts, post, self._replica, self._view, self._changes, spreading, self._problems
         )
+        self._quota = Quota(parts, self._replica, self._replication, self._problems)
         self._syncing = Syncing(parts, self._replica, self._replication)
         self._repair = Repair(
             parts,
@@ -225,9 +227,9 @@ class Gossip:
     def publish(
         self, scope: Scope, table: str, key: str, value: bytes | None, now_s: float
     ) -> None:
-        """Set an own record, or delete it with None. Sizes are the caller's to keep."""
+        """Set an own record, or delete it with None. A value's size is the caller's to keep."""
         self._clock(now_s)
-        self._replication.write(scope, table, key, value)
+        self._quota.publish(scope, table, key, value)
         self._react()
 
     def subscribe(self, scope: Scope, now_s: float) -> None:
@@ -245,6 +247,7 @@ class Gossip:
         """Leave a scope: own records in it go, and others' are no longer kept here."""
         self._clock(now_s)
         self._replication.unsubscribe(scope)
+        self._quota.leave(scope)
         for member in list(self._parts.members):
             self._view.refresh(member, scope)
         self._react()
@@ -314,6 +317,7 @@ class Gossip:
             "statements_queued": len(self._news),
             "changes_queued": len(self._changes),
             "logs": len(self._replica),
+            "records_withheld": len(self._quota),
             "calls": len(self._parts.calls),
             "suspicions": len(self._suspicions),
             "health": self._parts.health.score,

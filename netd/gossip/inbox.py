@@ -173,5 +173,6 @@ class Inbox:
             self._repair.notice(sender, ping.members, ping.records)
 
     def _head(self, head: Head, sender: Member, _: Address) -> None:
-        if self._replication.hear_head(head):
-            self._syncing.fetch(sender, (head.owner, head.scope))
+        holder = self._replication.hear_head(head, sender)
+        if holder is not None:
+            self._syncing.fetch(holder, (head.owner, head.scope))

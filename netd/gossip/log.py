@@ -14,6 +14,7 @@ LogId = tuple[NodeId, Scope]
 # version that the owner's log in that scope had when it came in, in digits.
 ATTACHMENT: Final = "attachment"
 DELTA_BYTES: Final = 192  # of a delta without entries, at the most
+_ENTRY_BYTES: Final = 96  # of an entry beside table, key and value, encoded
 _NO_MARK: Final = Mark(0, 0, 0, bytes(64))
 
 
@@ -22,23 +23,45 @@ class Log:
 
     A later value replaces an earlier one, a tombstone takes its place until `floor` passes it.
     `mark` is the latest that the owner has signed of it: it may be ahead of `version`, and its
-    floor of this one's, while the log is fetched in parts.
+    floor of this one's, while the log is fetched in parts. `size_bytes` is what its entries have,
+    `live_bytes` those of them, `live_rows` many, that are no tombstones.
+
+    Of a log that is `withheld`, as it is larger than one may be, nothing is kept but the version.
     """
 
-    __slots__ = ("_order", "entries", "epoch", "floor", "mark", "version")
+    __slots__ = (
+        "_order",
+        "entries",
+        "epoch",
+        "floor",
+        "live_bytes",
+        "live_rows",
+        "mark",
+        "size_bytes",
+        "version",
+        "withheld",
+    )
 
     def __init__(self, epoch: int, mark: Mark = _NO_MARK) -> None:
         self.epoch = epoch
         self.version = 0
         self.mark = mark
         self.floor = mark.floor
+        self.withheld = False
+        self.live_rows = 0
+        self.live_bytes = 0
+        self.size_bytes = 0
         self.entries: dict[RecordKey, Entry] = {}
         self._order: dict[int, Entry] = {}  # by version, ascending
 
     @property
     def complete(self) -> bool:
         """Whether it tells the whole state that its owner began this run with."""
-        return self.version >= max(self.mark.baseline, self.floor)
+        return not self.withheld and self.version >= max(self.mark.baseline, self.floor)
+
+    @property
+    def tombstones(self) -> int:
+        return len(self.entries) - self.live_rows
 
     def put(self, entry: Entry) -> None:
         """Add a record whose version is above all others; the log's own follows later."""
@@ -46,8 +69,17 @@ class Log:
         before = self.entries.get(key)
         if before is not None:
             del self._order[before.version]
+            self._weigh(before, -1)
         self.entries[key] = entry
         self._order[entry.version] = entry
+        self._weigh(entry, 1)
+
+    def _weigh(self, entry: Entry, times: int) -> None:
+        size = times * size_bytes(entry.table, entry.key, entry.value)
+        self.size_bytes += size
+        if entry.value is not None:
+            self.live_bytes += size
+            self.live_rows += times
 
     def drop_tombstones(self, floor: int) -> None:
         """Forget tombstones up to `floor`; who has not seen them needs all records anew."""
@@ -62,6 +94,12 @@ class Log:
         for entry in gone:
             del self.entries[entry.table, entry.key]
             del self._order[entry.version]
+            self._weigh(entry, -1)
+
+    def middle_tombstone(self) -> int:
+        """A version up to which half of the tombstones are; 0 where there are none."""
+        versions = [entry.version for entry in self._order.values() if entry.value is None]
+        return versions[len(versions) // 2] if versions else 0
 
     def above(self, version: int) -> Iterator[Entry]:
         """Records with higher versions, in their order."""
@@ -115,6 +153,11 @@ class Log:
 
 
 _ENTRIES_MAX = 4_096
+
+
+def size_bytes(table: str, key: str, value: bytes | None) -> int:
+    """What a record counts for where bytes are bounded: about what it has on the wire."""
+    return _ENTRY_BYTES + len(table) + len(key) + len(value or b"")
 
 
 class Slot:

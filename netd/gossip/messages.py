@@ -242,12 +242,17 @@ class Delta(_Message, tag=30, frozen=True):
 
 
 class Head(_Message, tag=31, frozen=True):
-    """The log has this version: more than fits into packets. To be had by a stream."""
+    """The log has this version: more than fits into packets. To be had by a stream.
+
+    With `withheld`, which is the owner's mark for that version, not of the sender: he keeps none
+    of it, as it is larger than a log may be.
+    """
 
     owner: Id
     scope: ScopeId
     epoch: Epoch
     version: Version
+    withheld: Mark | None = None
 
 
 class Want(_Message, tag=32, frozen=True):

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from netd.gossip.codec import encode
 from netd.gossip.inquiries import Inquiries
+from netd.gossip.logs import is_ahead, row_of
 from netd.gossip.member import Member
 from netd.gossip.membership import Membership
 from netd.gossip.messages import (
@@ -23,7 +24,7 @@ from netd.gossip.messages import (
 )
 from netd.gossip.parts import Parts
 from netd.gossip.post import Post
-from netd.gossip.replica import Replica, is_ahead, row_of
+from netd.gossip.replica import Replica
 from netd.gossip.replication import Replication, may_show
 from netd.gossip.syncing import Syncing
 from netd.gossip.tree import differing, packed

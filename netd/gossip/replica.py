@@ -1,47 +1,43 @@
-"""All logs that this node has, its own included."""
+"""What gets into the logs: own records as they are written, others' as they are signed."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from netd.gossip.log import ATTACHMENT, Log, LogId, RecordKey, Slot
-from netd.gossip.messages import Delta, Entry, LogRow
+from netd.gossip.log import ATTACHMENT, Log, LogId, RecordKey, Slot, size_bytes
+from netd.gossip.logs import Logs
+from netd.gossip.messages import Delta, Entry, Mark
 from netd.gossip.parts import Parts
-from netd.gossip.tree import Tree, fingerprint
-from netd.gossip.values import GLOBAL, NodeId, Scope
+from netd.gossip.values import NodeId, Scope
 
 
 class Applied:
     """What a delta did: `keys` changed in the log in force, `replaced` if that is another one
-    now, `gap` if something before it is missing here; nothing of it: it was known.
+    now, `gap` if something before it is missing here, `exceeds` if it is more than one owner may
+    have and the log is withheld now; nothing of it: it was known.
     """
 
-    __slots__ = ("gap", "keys", "replaced")
+    __slots__ = ("exceeds", "gap", "keys", "replaced")
 
     def __init__(
-        self, keys: Iterable[RecordKey] = (), *, replaced: bool = False, gap: bool = False
+        self,
+        keys: Iterable[RecordKey] = (),
+        *,
+        replaced: bool = False,
+        gap: bool = False,
+        exceeds: bool = False,
     ) -> None:
         self.keys = tuple(keys)
         self.replaced = replaced
         self.gap = gap
+        self.exceeds = exceeds
 
 
-class Replica:
-    """Logs by owner and scope. Only what the owner has signed gets in."""
+class Replica(Logs):
+    """Only what the owner has signed gets in."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._slots: dict[LogId, Slot] = {}
-        self._trees: dict[Scope, Tree] = {}
+        super().__init__(parts)
         self.own: dict[Scope, Log] = {}
         self._versions: dict[Scope, int] = {}  # of own logs that are not kept
-
-    def __len__(self) -> int:
-        return len(self._slots)
-
-    def get(self, log: LogId) -> Slot | None:
-        return self._slots.get(log)
-
-    def items(self) -> Iterator[tuple[LogId, Slot]]:
-        return iter(self._slots.items())
 
     # This node's own
 
@@ -53,8 +49,8 @@ class Replica:
             self._sign(scope, log, 0)
             slot = Slot()
             slot.current = log
-            self._slots[self._parts.me.id, scope] = slot
-            self._count(self._parts.me.id, scope, slot)
+            self.put((self._parts.me.id, scope), slot)
+            self.count(self._parts.me.id, scope, slot)
         return log
 
     def write(self, scope: Scope, table: str, key: str, value: bytes | None) -> Entry | None:
@@ -68,7 +64,7 @@ class Replica:
         log.put(entry)
         log.version = version
         self._sign(scope, log, log.mark.baseline)
-        self._count(self._parts.me.id, scope, self._slots[self._parts.me.id, scope])
+        self.count(self._parts.me.id, scope, self._slots[self._parts.me.id, scope])
         return entry
 
     def set_baseline(self, scope: Scope) -> None:
@@ -125,6 +121,9 @@ class Replica:
         target = self._target(slot, delta)
         if target is None:
             return Applied()
+        if target.withheld:
+            self.follow(log_id, delta.epoch, delta.mark)
+            return Applied()
         if delta.start > target.version:
             return Applied(gap=True)
         entries = [entry for entry in delta.entries if entry.version > target.version]
@@ -136,7 +135,11 @@ class Replica:
             if len(self._slots) >= self._parts.settings.logs_max:
                 self._parts.counters["refused_logs"] += 1
                 return Applied()
-            slot = self._slots[log_id] = Slot()
+            slot = Slot()
+            self.put(log_id, slot)
+        if self._exceeds(delta.owner, slot, target, entries):
+            self._withhold(log_id, slot, delta)
+            return Applied(exceeds=True)
         if target is not slot.current:
             slot.following = target
         moved = delta.end > target.version
@@ -145,7 +148,7 @@ class Replica:
         target.version = max(target.version, delta.end)
         if target.version >= delta.mark.floor:
             target.drop_tombstones(delta.mark.floor)
-        self._count(delta.owner, delta.scope, slot)
+        self.count(delta.owner, delta.scope, slot)
         if target is slot.following and target.complete:
             slot.current, slot.following = target, None
             return Applied(replaced=True)
@@ -161,7 +164,9 @@ class Replica:
                 continue
             if delta.epoch < newest:
                 return None  # that run is over, though its log is still shown
-            if log.epoch == delta.epoch and delta.mark.floor <= max(log.version, log.floor):
+            if log.epoch == delta.epoch and (
+                log.withheld or delta.mark.floor <= max(log.version, log.floor)
+            ):
                 return log
             newest = max(newest, log.epoch)
         if delta.epoch < newest:
@@ -182,9 +187,6 @@ class Replica:
                 parts.counters["refused_malformed"] += 1
                 return False
             last = entry.version
-        if len(target.entries) + len(entries) > parts.settings.records_per_log_max:
-            parts.counters["refused_records"] += 1
-            return False
         log = (public_key, delta.owner, delta.scope, delta.epoch)
         signed = mark == target.mark and target.version > 0
         if not (signed or parts.checker.mark(*log, mark)) or not all(
@@ -194,70 +196,39 @@ class Replica:
             return False
         return True
 
-    def drop(self, log_id: LogId) -> None:
-        slot = self._slots.pop(log_id, None)
-        if slot is not None:
-            self._flip(log_id[1], log_id[0], slot.fingerprint)
+    def _exceeds(self, owner: NodeId, slot: Slot, target: Log, entries: list[Entry]) -> bool:
+        """Whether with these in `target` there would be more of one owner than is kept.
 
-    def drop_owner(self, owner: NodeId) -> None:
-        for log_id in [log_id for log_id in self._slots if log_id[0] == owner]:
-            self.drop(log_id)
+        A log that is to be replaced does not count, so that a new run is heard in any case.
+        """
+        settings, mult = self._parts.settings, self._parts.settings.kept_mult
+        heads = [other.head for other in self.of_owner(owner) if other is not slot]
+        logs = [target, *(log for log in heads if log is not None)]
+        rows = len(entries) + sum(len(log.entries) for log in logs)
+        size = sum(size_bytes(entry.table, entry.key, entry.value) for entry in entries)
+        size += sum(log.size_bytes for log in logs)
+        return rows > mult * settings.own_records_max or size > mult * settings.own_bytes_max
 
-    def drop_scope(self, scope: Scope) -> None:
-        """Forget what others have said in a scope that this node is no longer in."""
-        me = self._parts.me.id
-        for log_id in [i for i in self._slots if i[1] == scope and i[0] != me]:
-            self.drop(log_id)
+    def _withhold(self, log_id: LogId, slot: Slot, delta: Delta) -> None:
+        """Keep no more of it than is in force, and follow its version only."""
+        self._parts.counters["refused_records"] += 1
+        log = slot.following = Log(delta.epoch, delta.mark)
+        log.withheld = True
+        log.version = delta.mark.version
+        self.count(*log_id, slot)
 
-    # Comparing
-
-    def root(self, scopes: Iterable[Scope]) -> int:
-        """The digest of all logs in the global scope and in these."""
-        total = 0
-        for scope in (GLOBAL, *scopes):
-            tree = self._trees.get(scope)
-            if tree is not None:
-                total ^= tree.root
-        return total
-
-    def trees(self, scopes: Iterable[Scope]) -> list[Tree]:
-        found = (self._trees.get(scope) for scope in (GLOBAL, *scopes))
-        return [tree for tree in found if tree is not None]
-
-    def rows(self, scopes: Iterable[Scope], leaves: frozenset[int] | None = None) -> list[LogRow]:
-        """How far this node has the logs of these scopes, of all leaves or of some."""
-        wanted = {GLOBAL, *scopes}
-        return [
-            row_of(log_id, slot)
-            for log_id, slot in self._slots.items()
-            if log_id[1] in wanted and (leaves is None or _leaf(log_id[0]) in leaves)
-        ]
-
-    def _count(self, owner: NodeId, scope: Scope, slot: Slot) -> None:
-        row = row_of((owner, scope), slot)
-        new = fingerprint(owner, scope, b"%d,%d" % (row.epoch, row.version))
-        self._flip(scope, owner, slot.fingerprint ^ new)
-        slot.fingerprint = new
-
-    def _flip(self, scope: Scope, owner: NodeId, value: int) -> None:
-        tree = self._trees.get(scope)
-        if tree is None:
-            tree = self._trees[scope] = Tree()
-        tree.flip(_leaf(owner), value)
-
-
-def row_of(log_id: LogId, slot: Slot | None) -> LogRow:
-    """How far a log is known: nothing of it is version 0 of epoch 0."""
-    head = slot.head if slot is not None else None
-    if head is None:
-        return LogRow(*log_id, 0, 0)
-    return LogRow(*log_id, head.epoch, head.version, head.floor)
-
-
-def is_ahead(one: LogRow, other: LogRow) -> bool:
-    """Whether the first has what the second lacks."""
-    return (one.epoch, one.version) > (other.epoch, other.version)
-
-
-def _leaf(owner: NodeId) -> int:
-    return owner[1]
+    def follow(self, log_id: LogId, epoch: int, mark: Mark) -> bool:
+        """Take over the version of a log that is withheld here; whether it is."""
+        slot, owner = self._slots.get(log_id), self._parts.members.get(log_id[0])
+        log = slot.head if slot is not None else None
+        if slot is None or log is None or owner is None:
+            return False
+        if not log.withheld or log.epoch != epoch:
+            return False
+        if mark.version > log.version:
+            if not self._parts.checker.mark(owner.public_key, *log_id, epoch, mark):
+                self._parts.counters["refused_signature"] += 1
+                return True
+            log.mark, log.version = mark, mark.version
+            self.count(*log_id, slot)
+        return True

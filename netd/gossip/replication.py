@@ -1,21 +1,26 @@
 """Records: written here, learned from others, passed on, and asked for where one is missing."""
 
 from collections.abc import Iterable
+from typing import Final
 
-from netd.gossip.changes import Changes
+from netd.gossip.changes import Changes, head_of
 from netd.gossip.codec import encode
 from netd.gossip.log import ATTACHMENT, LogId
+from netd.gossip.logs import is_ahead, row_of
 from netd.gossip.member import Member
 from netd.gossip.messages import Delta, Head, LogRow, Want
 from netd.gossip.parts import Parts
 from netd.gossip.post import Post
-from netd.gossip.replica import Replica, is_ahead, row_of
+from netd.gossip.problems import Problems
+from netd.gossip.replica import Replica
 from netd.gossip.spreading import Spreading
 from netd.gossip.values import GLOBAL, Address, NodeId, Scope
 from netd.gossip.view import View
 
 _WANT_S = 0.2  # between two requests for one log
+_SEEK_S = 10.0  # between two times that an owner is asked for what all others withhold
 _WANTS_MAX = 4_096
+RECORDS_EXCEEDED: Final = "records-exceeded"
 DELTAS_PER_ANSWER = 16
 _ANSWER_PACKETS_MAX = 16  # more is better fetched over a stream
 
@@ -31,14 +36,17 @@ class Replication:
         view: View,
         changes: Changes,
         spreading: Spreading,
+        problems: Problems,
     ) -> None:
         self._parts = parts
         self._post = post
+        self._problems = problems
         self._replica = replica
         self._view = view
         self._changes = changes
         self._spreading = spreading
         self._wanted: dict[LogId, float] = {}
+        self._sought: dict[LogId, float] = {}
         self.learned_s = parts.now_s  # when something was learned last
         self._started = False
 
@@ -95,6 +103,10 @@ class Replication:
         for entry in list(self._replica.own_log(scope).above(0)):
             self.write(scope, entry.table, entry.key, None)
         self._replica.drop_scope(scope)
+        for code, owner in list(self._problems.open):
+            member = self._parts.members.get(owner)
+            if code == RECORDS_EXCEEDED and member is not None and member is not self._parts.me:
+                self._judge(member)
         self.write(GLOBAL, ATTACHMENT, scope.hex(), None)
         self._changes.drop((self._parts.me.id, scope))
         self._release(scope)
@@ -129,6 +141,8 @@ class Replication:
                 self._view.refresh(owner, delta.scope)
             elif applied.keys:
                 self._view.update(owner, delta.scope, applied.keys)
+            if applied.replaced or applied.exceeds:
+                self._judge(owner)
         if delta.news and slot is not None and slot.head is not None:
             floor = before.version if before.epoch == after.epoch else 0
             self._changes.put(
@@ -136,12 +150,44 @@ class Replication:
             )
             self._spreading.kick()
 
-    def hear_head(self, head: Head) -> bool:
-        """Whether there is more of a log than this node has."""
-        if not self._may_have(head.scope) or self._parts.members.get(head.owner) is None:
-            return False
-        row = row_of((head.owner, head.scope), self._replica.get((head.owner, head.scope)))
-        return (head.epoch, head.version) > (row.epoch, row.version)
+    def hear_head(self, head: Head, sender: Member) -> Member | None:
+        """From whom to fetch what there is more of a log than this node has; None: from nobody."""
+        parts, log_id = self._parts, (head.owner, head.scope)
+        owner = parts.members.get(head.owner)
+        row = row_of(log_id, self._replica.get(log_id))
+        ahead = (head.epoch, head.version) > (row.epoch, row.version)
+        if owner is None or not ahead or not self._may_have(head.scope):
+            return None
+        if head.withheld is None:
+            return sender
+        if self._replica.follow(log_id, head.epoch, head.withheld):
+            self.learned_s = parts.now_s
+            self.announce(log_id)
+            return None
+        # It may be not too large here, or not yet: that is seen by having it.
+        if len(self._sought) > _WANTS_MAX:
+            self._sought.clear()
+        if not owner.live or parts.now_s - self._sought.get(log_id, -_SEEK_S) < _SEEK_S:
+            return None
+        self._sought[log_id] = parts.now_s
+        return owner
+
+    def _judge(self, owner: Member) -> None:
+        """Tell whether there is more of an owner than is kept."""
+        code, settings = RECORDS_EXCEEDED, self._parts.settings
+        if any(
+            slot.head is not None and slot.head.withheld
+            for slot in self._replica.of_owner(owner.id)
+        ):
+            self._problems.set(
+                code,
+                owner.id,
+                f"{owner.name} tells more than {settings.kept_mult * settings.own_records_max} "
+                f"records or {settings.kept_mult * settings.own_bytes_max >> 20} MiB: nothing "
+                "more is heard of it in this run",
+            )
+        else:
+            self._problems.clear(code, owner.id)
 
     def announce(self, log_id: LogId) -> None:
         """Pass on that there is more of a log: it was fetched after a `Head`."""
@@ -177,6 +223,9 @@ class Replication:
             log = slot.head if slot is not None else None
             if log is None or (log.epoch, log.version) <= (row.epoch, row.version):
                 continue
+            if log.withheld:
+                deltas.append(head_of((row.owner, row.scope), log))
+                continue
             if room_bytes <= 0:
                 complete = False
                 break
@@ -188,7 +237,7 @@ class Replication:
                 deltas.append(delta)
                 room_bytes -= len(encode(delta))
             if delta is None or delta.end < log.version:
-                deltas.append(Head(row.owner, row.scope, log.epoch, log.version))
+                deltas.append(head_of((row.owner, row.scope), log))
         self._post.send_many(source, deltas)
         return complete
 

@@ -59,7 +59,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     page_max_bytes: int = 64 << 10  # of records in one reply over a stream
     members_max: int = 8_192
     logs_max: int = 65_536
-    records_per_log_max: int = 100_000
+    own_records_max: int = 65_536  # live ones, in all scopes together
+    own_bytes_max: int = 32 << 20  # of these
+    # What others keep of one owner, as a multiple of that: there are tombstones, too, as many as
+    # live records at the most, and not all of its logs are known as of the same time.
+    kept_mult: int = 3
     calls_max: int = 16
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX

@@ -6,10 +6,11 @@ from typing import Final
 
 from netd.gossip.codec import Malformed, decode_reply
 from netd.gossip.log import DELTA_BYTES, LogId
+from netd.gossip.logs import is_ahead, row_of
 from netd.gossip.member import Member
 from netd.gossip.messages import Declined, Delta, LogRow, Sync, SyncReply
 from netd.gossip.parts import Parts
-from netd.gossip.replica import Replica, is_ahead, row_of
+from netd.gossip.replica import Replica
 from netd.gossip.replication import Replication, may_show
 from netd.gossip.values import GLOBAL, NodeId, Scope
 
@@ -148,6 +149,8 @@ class Syncing:
             slot = self._replica.get((mine.owner, mine.scope))
             assert slot is not None
             assert slot.head is not None
+            if slot.head.withheld:
+                continue  # its owner is the only one to have it from
             start, floor = (other.version, other.floor) if other.epoch == mine.epoch else (0, 0)
             # A record may be as large as a page; it must not stop what follows it.
             least = self._parts.settings.page_max_bytes if not deltas else 0

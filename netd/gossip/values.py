@@ -131,7 +131,8 @@ class EpochWanted(NamedTuple):
 class ProblemChanged(NamedTuple):
     """A problem of the cluster came (`detail` says what) or went (`detail` is empty).
 
-    Codes: `duplicate-name`, `cloned-identity`, `protocol-version`, `members-exceeded`.
+    Codes: `duplicate-name`, `cloned-identity`, `protocol-version`, `members-exceeded`,
+    `records-exceeded`.
     """
 
     code: str

@@ -214,10 +214,10 @@ def _copy_of(member: Member) -> Member:
 
 def _copy_logs(source: Gossip, to: Gossip, *, shared: bool) -> None:
     own = (to.id, GLOBAL)
-    slots, shown = to._replica._slots, to._view._shown
+    shown = to._view._shown
     for log_id, slot in source._replica.items():
         if log_id != own:
-            slots[log_id] = slot if shared else _slot_of(slot)
+            to._replica.put(log_id, slot if shared else _slot_of(slot))
     for owner, scopes in source._view._shown.items():
         if owner != to.id:
             shown[owner] = scopes if shared else {s: dict(v) for s, v in scopes.items()}

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from netd.gossip.core import Gossip
 from netd.gossip.log import ATTACHMENT, Log
+from netd.gossip.logs import row_of
 from netd.gossip.messages import Delta, Entry, LogRow, Want
-from netd.gossip.replica import row_of
 from netd.gossip.settings import Settings
 from netd.gossip.values import GLOBAL, RecordChanged
 from tests.unit.gossip_cores import (
@@ -252,12 +252,11 @@ def _send(core: Gossip, log: Log, room: int) -> None:
 
 
 def test_logs_and_records_are_bounded() -> None:
-    core = scene(logs_max=3, records_per_log_max=5)
+    core = scene(logs_max=3, own_records_max=5, kept_mult=1)
     records = [(number, f"k{number}", b"v") for number in range(1, 7)]
     tell(core, OWNER.delta(*records))
     assert seen(core) == {}
     assert core.counters["refused_records"] == 1
-    tell(core, OWNER.delta(*records[:5]))
     for number in range(10, 13):
         puppet = Puppet(number)
         introduced(core, puppet)

@@ -46,8 +46,8 @@ class RecordChange(msgspec.Struct, frozen=True, kw_only=True):
 class ProblemChange(msgspec.Struct, frozen=True, kw_only=True):
     """A problem of the cluster came, or it went: then `detail` is "".
 
-    `code` is duplicate-name, cloned-identity, protocol-version or members-exceeded; `about` the
-    id of the member concerned.
+    `code` is duplicate-name, cloned-identity, protocol-version, members-exceeded or
+    records-exceeded; `about` the id of the member concerned.
     """
 
     code: str

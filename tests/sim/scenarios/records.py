@@ -80,6 +80,48 @@ def joins_a_large_one(seed: int, records: int) -> Cluster:
 
 
 @scenario
+def more_than_one_may_tell(seed: int) -> Cluster:
+    """One node has a flaw and tells more than anybody keeps of one: all say so, nobody goes on
+    asking for it, and nothing else suffers. When it starts anew without the flaw, all is well.
+    """
+    bounded = replace(profile("fast"), own_records_max=20, tombstone_kept_s=20.0)
+    cluster = sized(seed, settings=bounded)
+    flawed = cluster.add(settings=replace(bounded, own_records_max=1 << 20))
+    cluster.start(within_s=1.0)
+    cluster.run(1.0)
+    expect.settled(cluster)
+    for number in range(cluster.random.choice([70, 150])):
+        cluster.publish(flawed, f"k{number}", size=cluster.random.choice([0, 900]))
+        cluster.run(cluster.random.choice([0.0, 0.0, 0.05]))
+    others = cluster.others(flawed)
+    told = {(node.label, "records-exceeded", flawed.id) for node in others}
+    expect.soon(cluster, "all say so", lambda: told == set(cluster.watch.problems), within_s=20)
+    expect.quiet(cluster)
+    cluster.publish(flawed, "one more")
+    writer = cluster.one(others)
+    cluster.publish(writer, "else")
+    value = writer.wants.records[GLOBAL, "t", "else"]
+    key = (writer.id, GLOBAL, "t", "else")
+
+    def known() -> bool:
+        return all(cluster.watch.table(node).get(key) == value for node in cluster.others(writer))
+
+    expect.soon(cluster, "what others write is known", known, within_s=3)
+    newcomer = cluster.add()
+    cluster.start(newcomer)
+    told.add((newcomer.label, "records-exceeded", flawed.id))
+    expect.soon(cluster, "a newcomer too", lambda: told == set(cluster.watch.problems), within_s=60)
+    expect.quiet(cluster)
+    for number in range(2, 150):
+        flawed.wants.records.pop((GLOBAL, "t", f"k{number}"), None)
+    cluster.crash(flawed)
+    cluster.restart(flawed)
+    expect.settled(cluster)
+    assert not cluster.watch.problems
+    return cluster
+
+
+@scenario
 def owner_down_and_up(seed: int) -> Cluster:
     """Records of a dead owner are hidden; they are back when it is, without being sent again."""
     cluster = settled(seed)
