@@ -1,8 +1,8 @@
 """The TLS server: answers requests of members, and redeems tokens for who is not one yet.
 
 Everything has a deadline, a connection as a whole too; memory is bounded by the number of
-connections and of requests that are being answered at once. Refusals are counted, not logged:
-anybody could fill the log.
+connections, of requests that are being answered at once, and by the room for questions. Refusals
+are counted, not logged: anybody could fill the log.
 """
 
 import asyncio
@@ -17,13 +17,14 @@ from typing import Final
 from netd.cluster import frames, tls
 from netd.cluster.admission import Admission, Place
 from netd.cluster.certificates import Unproven, proven_id
+from netd.cluster.room import Room
 from netd.gossip.values import NodeId
 from netd.model.errors import NetdError
 from netd.tasks import Tasks
 
 HANDSHAKE_S: Final = 5.0
 IDLE_S: Final = 10.0  # until the next request begins
-REQUEST_S: Final = 10.0  # from its first byte until its reply is sent
+REQUEST_S: Final = 10.0  # from its first byte until its reply is sent; of a question, each step
 ASK_S: Final = 35.0  # for an answer of the engine, which has a deadline of its own
 CONNECTION_S: Final = 60.0
 STRANGER_S: Final = 15.0
@@ -65,6 +66,7 @@ class StreamServer:
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
         self._answering = asyncio.Semaphore(ANSWERING_MAX)
+        self._room = Room()
         self._tasks = Tasks()
         self.admission = Admission(counters)
 
@@ -192,12 +194,17 @@ class StreamServer:
     ) -> None:
         """Keeps no request waiting: the answer may take long, and ask others itself."""
         async with asyncio.timeout(REQUEST_S):
-            question = await reader.readexactly(length)
-        async with asyncio.timeout(ASK_S):
-            answer = await self._ask(question, node)
-        async with asyncio.timeout(REQUEST_S):
-            writer.write(frames.frame(frames.Reply.ANSWER, answer))
-            await writer.drain()
+            held = await self._room.take(node, length)
+        with held:
+            async with asyncio.timeout(REQUEST_S):
+                question = await reader.readexactly(length)
+            async with asyncio.timeout(ASK_S):
+                answer = await self._ask(question, node)
+            held.become(len(answer))
+            del question
+            async with asyncio.timeout(REQUEST_S):
+                writer.write(frames.frame(frames.Reply.ANSWER, answer))
+                await writer.drain()
 
     async def _redeemed(self, secret: bytes) -> bytes:
         try:

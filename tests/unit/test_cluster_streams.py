@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from netd.cluster import admission, client, frames, server, tls
+from netd.cluster import admission, client, frames, room, server, tls
 from netd.cluster.client import CallFailed
 from netd.gossip.values import REPLY_MAX_BYTES, REQUEST_MAX_BYTES
 from netd.model.errors import Forbidden
@@ -181,6 +181,47 @@ async def test_the_largest_question_passes_and_a_larger_answer_is_none() -> None
         with pytest.raises(CallFailed):
             await member.call(lab.address, None, bytes(most + 1), 5, frames.Request.ASK)
         assert lab.counters["stream_refused_frame"] == 1
+
+
+async def test_questions_that_never_end_take_no_more_room_than_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(room, "ROOM_BYTES", 4_000)
+    monkeypatch.setattr(room, "ROOM_OF_MEMBER_BYTES", 2_000)
+    async with serving() as lab:
+        greedy = tls.client_context(lab.secret, new_key())
+        begun = [await raw(lab, greedy) for _ in range(3)]
+        for _, writer in begun:
+            writer.write(struct.pack("!IB", 900, frames.Request.ASK) + bytes(899))
+            await writer.drain()
+        async with asyncio.timeout(10):
+            while lab.server._room.used_bytes < 1_800:  # nothing tells that it was taken
+                await asyncio.sleep(0.005)
+        other = lab.client()  # has room of its own
+        answer = await other.call(lab.address, None, bytes(2_000), 10, frames.Request.ASK)
+        assert answer == b"to you:" + bytes(2_000)
+        assert lab.server._room.used_bytes == 1_800  # the third one waits
+        for reader, writer in begun:
+            writer.write(b"!")
+            _, answer = await frames.read(reader, frames.REPLY_BOUNDS[frames.Request.ASK])
+            assert answer == b"to you:" + bytes(899) + b"!"
+            end(writer)
+        async with asyncio.timeout(10):
+            while lab.server._room.used_bytes:  # nothing tells that it was left
+                await asyncio.sleep(0.005)
+
+
+async def test_a_question_for_which_there_is_never_room_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server, "REQUEST_S", 0.1)
+    monkeypatch.setattr(room, "ROOM_OF_MEMBER_BYTES", 1_000)
+    async with serving() as lab:
+        with pytest.raises(CallFailed):
+            await lab.client().call(lab.address, None, bytes(1_001), 10, frames.Request.ASK)
+        await lab.counted("stream_refused_deadline")
+        assert lab.server._room.used_bytes == 0
+    assert lab.asked == []
 
 
 async def test_an_answer_that_does_not_come_ends_the_connection(
