@@ -37,10 +37,11 @@ from netd.daemon.registry import RegistryProcess
 from netd.daemon.settings import Config
 from netd.engine.clock import SystemClock
 from netd.engine.core import Engine
-from netd.engine.interfaces import KeyListeners, KeyValues, SessionHealth
+from netd.engine.interfaces import KeyListeners, KeyValues, NetworkAuthority, SessionHealth
 from netd.engine.settings import Reload, Settings
 from netd.etcd.gateway import Gateway
 from netd.etcd.keys import EtcdKeys
+from netd.etcd.networks import EtcdNetworks
 from netd.kernel.linux import LinuxKernel
 from netd.model.directory import RegistrySettings
 from netd.model.errors import Unavailable
@@ -149,7 +150,10 @@ class Daemon:
             settings = self._settings_of(config)
             make_keys = partial(keys_in_etcd, config) if config.kv.backend == "etcd" else None
             clock = SystemClock()
-            engine = await Engine.start(kernel, store, clock, settings, cluster, make_keys)
+            authority = networks_in_etcd(config) if config.kv.networks == "etcd" else None
+            engine = await Engine.start(
+                kernel, store, clock, settings, cluster, make_keys, authority
+            )
             undo.pop_all()
         return engine, cluster, kernel
 
@@ -246,6 +250,11 @@ def keys_in_etcd(config: Config, listeners: KeyListeners, health: SessionHealth)
     """Keys, sessions and locks where `kv.etcd` says."""
     gateway = Gateway(config.kv.etcd)
     return EtcdKeys(gateway, SystemClock(), listeners, health, node=config.node.name)
+
+
+def networks_in_etcd(config: Config) -> NetworkAuthority:
+    """Which networks span hosts is decided where `kv.etcd` says."""
+    return EtcdNetworks(Gateway(config.kv.etcd))
 
 
 async def work_until(stop: asyncio.Event, *helpers: Coroutine[Any, Any, None]) -> None:

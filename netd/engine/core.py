@@ -18,7 +18,16 @@ from netd.engine.events import EventLog
 from netd.engine.explain import Explainer
 from netd.engine.host import Host
 from netd.engine.intent import Intent
-from netd.engine.interfaces import Change, Clock, Cluster, Kernel, Snapshot, Store, Trigger
+from netd.engine.interfaces import (
+    Change,
+    Clock,
+    Cluster,
+    Kernel,
+    NetworkAuthority,
+    Snapshot,
+    Store,
+    Trigger,
+)
 from netd.engine.kv import MakeKeys, open_keys
 from netd.engine.names import NameTable
 from netd.engine.networks import Networks
@@ -71,14 +80,20 @@ class Engine:
     """All use cases of one host; `cluster` has those of its cluster. Made by `Engine.start`."""
 
     def __init__(
-        self, parts: Parts, host: Host, cluster: Cluster, make_keys: MakeKeys | None
+        self,
+        parts: Parts,
+        host: Host,
+        cluster: Cluster,
+        make_keys: MakeKeys | None,
+        authority: NetworkAuthority | None,
     ) -> None:
         self._parts = parts
         self._host = host
         self.cluster = Membership(parts, cluster)
         self._publishing = Publishing(parts.kernel, parts.intent.ports)
         self._blocks = Blocks(parts, cluster)
-        self._overlays = Overlays(parts, host, cluster, self._blocks, self._repair)
+        self._overlays = Overlays(parts, host, cluster, self._blocks, self._repair, authority)
+        self._authority = authority
         host.followers += [self.cluster.host_has, self._overlays.host_changed]
         self._networks = Networks(parts, host, self._overlays)
         self.reservations = Reservations(parts, self._networks, self._overlays)
@@ -129,11 +144,13 @@ class Engine:
         settings: Settings,
         cluster: Cluster,
         make_keys: MakeKeys | None = None,
+        authority: NetworkAuthority | None = None,
     ) -> "Engine":
         """Load intent, bring the kernel in line with it, and begin to watch.
 
-        Does not wait for the cluster: what others have to say is heard when it comes.
-        Raises `Unavailable` (the store cannot be read) or `KernelFailure` (no netlink).
+        With an `authority`, that decides which networks span hosts, and not gossip. Does not wait
+        for the cluster: what others have to say is heard when it comes. Raises `Unavailable` (the
+        store cannot be read) or `KernelFailure` (no netlink).
         """
         snapshot = await store.load()
         facts = await kernel.facts()
@@ -162,7 +179,7 @@ class Engine:
         node_id = await _remember_node(store, snapshot, clock)
         # A boot sets all sysctls anew.
         kept = snapshot.facts if same_boot(snapshot, facts) else {}
-        engine = cls(parts, Host(parts, node_id, kept), cluster, make_keys)
+        engine = cls(parts, Host(parts, node_id, kept), cluster, make_keys, authority)
         await engine._begin(snapshot)
         return engine
 
@@ -275,6 +292,8 @@ class Engine:
         self.services.stop()
         self.catalogue.stop()
         await self._parts.tasks.stop()
+        if self._authority is not None:
+            await self._authority.close()
         await self.cluster.close()
         await self._parts.store.close()
 

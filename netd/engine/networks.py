@@ -113,11 +113,11 @@ class Networks:
     async def delete(self, ref: str) -> None:
         """Delete the network; nothing to do when there is none.
 
-        Raises `Conflict` naming the endpoints that use it.
+        Raises `Conflict` naming the endpoints that use it, `Unavailable`.
         """
         parts = self._parts
         async with self._one_at_a_time:
-            network = self.find(ref)
+            network = self.find(ref) or await self._overlays.look_for(ref)
             if network is None:
                 return
             self._check_unused(network)

@@ -23,12 +23,17 @@ Json = dict[str, Any]
 
 
 class Gateway:
-    """`urls` are those of the members, of which one is asked at a time."""
+    """`urls` are those of the members, of which one is asked at a time.
+
+    `cluster` is the id of their cluster, "" before the first answer; members of another one are
+    refused from then on.
+    """
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = [url.rstrip("/") for url in urls]
         self._session: aiohttp.ClientSession | None = None
         self.calls = 0
+        self.cluster = ""
 
     @property
     def name(self) -> str:
@@ -103,7 +108,17 @@ class Gateway:
             if any(words in said for words in _TOO_LARGE):
                 raise Exhausted(f"etcd refuses it: {said}")
             raise Unavailable(f"{url}: {said}")
+        self._check_cluster(url, answer)
         return answer
+
+    def _check_cluster(self, url: str, answer: Json) -> None:
+        cluster = str(answer.get("header", {}).get("cluster_id", self.cluster))
+        if self.cluster and cluster != self.cluster:
+            raise Unavailable(
+                f"{url} is a member of another cluster of etcd, {cluster}, than was known before, "
+                f"{self.cluster}"
+            )
+        self.cluster = cluster
 
     def _http(self) -> aiohttp.ClientSession:
         if self._session is None:

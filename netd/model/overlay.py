@@ -63,6 +63,22 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """What a name means: by a claim, or by a decision that was made for all hosts.
+
+    `stamp_ms` is when, Unix time, and `origin` the member by whom first.
+    """
+
+    definition: Definition
+    stamp_ms: int
+    origin: str
+    rivals: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        return f"{self.definition.name}/{self.definition.generation}"
+
+
 class Vtep(msgspec.Struct, frozen=True, kw_only=True):
     """That a host takes part in a network: record `vtep`, key network id, in the global scope.
 

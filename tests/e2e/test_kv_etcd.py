@@ -1,4 +1,6 @@
-"""Keys in etcd: three hosts with a member of etcd each, of which one is lost or cut off."""
+"""Keys and networks in etcd: three hosts with a member of etcd each, of which one is lost or cut
+off.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from tests.lab.waiting import wait_for
 
 
 @pytest.fixture(scope="module")
-def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ClusterHost]]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three hosts whose netds reach all members of etcd."""
     if which("etcd") is None:
         pytest.skip("etcd is not installed (Debian: etcd-server)")
@@ -26,15 +28,21 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[ClusterHost
             start_etcd(host, members)
         urls = [f"http://{host.address}:2379" for host in cluster.hosts]
         config = cluster.folder / "netd.toml"
-        config.write_text(f'[kv]\nbackend = "etcd"\netcd = {urls}\n')
+        config.write_text(f'[kv]\nbackend = "etcd"\nnetworks = "etcd"\netcd = {urls}\n')
         for host in cluster.hosts:
             host.flags += ["--config", str(config)]
+        cluster.flags += ("--config", str(config))
         cluster.start()
         cluster.join()
         wait_for(
             lambda: {host.client.kv.status()["state"] for host in cluster.hosts} == {"elsewhere"}
         )
-        yield cluster.hosts
+        yield cluster
+
+
+@pytest.fixture
+def hosts(cluster: Cluster) -> list[ClusterHost]:
+    return cluster.hosts
 
 
 def start_etcd(host: ClusterHost, members: str) -> None:
@@ -116,3 +124,35 @@ def test_no_write_that_was_answered_is_lost_with_a_member(hosts: list[ClusterHos
         wanted = {f"safe/{host.node}/{number}" for number in answered[host.node]}
         assert len(wanted) > 20
         assert wanted <= found
+
+
+def test_a_network_whose_maker_is_dead_is_used_on_all_hosts(cluster: Cluster) -> None:
+    one, two, three = cluster.hosts
+    with cluster.guest("host-4") as maker:
+        maker.up()
+        maker.netctl("member", "join", one.address)
+        cluster.await_whole([*cluster.hosts, maker])
+        network = maker.client.create_network(name="blue", driver="overlay")
+        maker.kill()
+    cluster.await_seen("dead", [maker], cluster.hosts)
+    containers = [(host, host.container()) for host in cluster.hosts]
+    endpoints = [host.attach("blue", container) for host, container in containers]
+    assert {endpoint["network_id"] for endpoint in endpoints} == {network["id"]}
+    addresses = [endpoint["addresses"][0].partition("/")[0] for endpoint in endpoints]
+    assert len(set(addresses)) == len(addresses)
+    wait_for(
+        lambda: all(
+            container.pings(address) for _, container in containers for address in addresses
+        ),
+        what="all reach all",
+    )
+
+    three.drop("tcp dport 2379", "tcp sport 2379")
+    assert three.client.network("blue")["id"] == network["id"]
+    assert three.attach("blue", three.container())["network_id"] == network["id"]
+    said = three.netctl("network", "create", "red", "--driver", "overlay", code=1)
+    assert "etcd decides" in said
+    three.mend()
+    until_answered(lambda: three.client.create_network(name="red", driver="overlay"))
+    with pytest.raises(ApiError, match="exists in the cluster"):
+        two.client.create_network(name="red", driver="overlay", internal=True)

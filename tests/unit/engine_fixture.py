@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from netd.engine.core import Engine
-from netd.engine.interfaces import Change, Observation, Scope, Snapshot
+from netd.engine.interfaces import Change, NetworkAuthority, Observation, Scope, Snapshot
 from netd.engine.settings import Settings
 from netd.kernel.fake import DEFAULT_FACTS, FakeKernel
 from netd.kernel.faults import Crash
@@ -157,6 +157,7 @@ class Host:
         self.clock = ManualClock("" if node == "node-1" else node)
         self.settings = replace(SETTINGS, node=node)
         self.mesh = mesh or Mesh()
+        self.make_authority: Callable[[], NetworkAuthority | None] = lambda: None
         self.cluster: MemoryCluster
         self.engine: Engine
         self.store: TroubledStore
@@ -172,7 +173,12 @@ class Host:
         node = self.settings.node
         self.cluster = self.mesh.node(node, node_id=self.node_id, bound=False)
         self.engine = await Engine.start(
-            self.kernel, self.store, self.clock, self.settings, self.cluster
+            self.kernel,
+            self.store,
+            self.clock,
+            self.settings,
+            self.cluster,
+            authority=self.make_authority(),
         )
         self._seen = []
         self._forgotten = 0

@@ -48,12 +48,14 @@ class Kv(Table, frozen=True):
 
     `holder` is the name of the host that is to hold them when no host of the cluster does yet, ""
     for the cluster's first; it is the same on all hosts. With the backend `etcd` they are in a
-    cluster of etcd v3, whose members are reached at `etcd`.
+    cluster of etcd v3, whose members are reached at `etcd`. With `networks` = `etcd` that also
+    decides which networks span hosts.
     """
 
     backend: Literal["embedded", "etcd"] = "embedded"
     holder: str = ""
     etcd: tuple[str, ...] = ("http://127.0.0.1:2379",)
+    networks: Literal["gossip", "etcd"] = "gossip"
 
     def __post_init__(self) -> None:
         if self.holder:

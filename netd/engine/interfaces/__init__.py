@@ -16,6 +16,7 @@ from netd.engine.interfaces.cluster import (
 )
 from netd.engine.interfaces.kernel import Kernel, Observation, Scope, Trigger, WatchedProcess
 from netd.engine.interfaces.keys import KeyListeners, KeyValues, SessionHealth
+from netd.engine.interfaces.networks import Decided, NetworkAuthority, Propose
 from netd.engine.interfaces.store import Change, Snapshot, Store
 
 __all__ = [
@@ -27,13 +28,16 @@ __all__ = [
     "Cluster",
     "ClusterChange",
     "ClusterHealth",
+    "Decided",
     "Kernel",
     "KeyListeners",
     "KeyValues",
     "MemberChange",
+    "NetworkAuthority",
     "Observation",
     "PeerHealth",
     "ProblemChange",
+    "Propose",
     "Record",
     "RecordChange",
     "Scope",

@@ -3,10 +3,13 @@
 A network is a claim on its name and generation, made by the host that creates it and kept by each
 host that uses it, in the store too. The earliest claim of a name's latest generation holds, on all
 hosts. A name is given up by a record that ends all its generations up to one.
+
+Where an authority decides what there is, this host has a copy of that, in the store too: it holds
+though nobody claims it.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -16,28 +19,16 @@ from netd.engine.times import rfc3339
 from netd.model.errors import NetdError
 from netd.model.names import check_labels, check_network_name
 from netd.model.network import Network
-from netd.model.overlay import Definition
+from netd.model.overlay import Definition, Kept
 from netd.plan.overlay import assign_vnis, check_definition
 
 log = logging.getLogger(__name__)
 
 CLAIMS = "network"  # the table of claims; key <name>/<generation>
 REMOVED = "removed"  # the table of names that were given up; key <name>
-_KEPT = "overlay:"  # facts in the store: <id> -> Kept
+DECIDED = "overlay-decided:"  # facts in the store: <name> -> Kept
+_KEPT = "overlay:"  # <id> -> Kept
 _ENDED = "overlay-removed:"  # <name> -> generation
-
-
-class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """A claim: what it says, and when who made it first."""
-
-    definition: Definition
-    stamp_ms: int
-    origin: str
-    rivals: tuple[str, ...] = ()
-
-    @property
-    def key(self) -> str:
-        return f"{self.definition.name}/{self.definition.generation}"
 
 
 class Removed(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,15 +46,20 @@ class Catalogue:
         self._changed = changed
         self._settled: dict[str, dict[int, Kept]] = {}  # by name and generation
         self._ended: dict[str, int] = {}
+        self._decided: dict[str, Kept] = {}  # by name
         self._kept: dict[str, Kept] = {}  # by id: what this host claims
         self._vnis: dict[str, int] = {}
         self.ignored = 0  # claims and records that could not be read
 
-    def restore(self, snapshot: Snapshot) -> None:
-        """Claim again what this host had claimed; before the cluster is entered."""
+    def restore(self, snapshot: Snapshot, *, decided: bool) -> None:
+        """Claim again what this host had claimed; before the cluster is entered. `decided`: there
+        is an authority, and what it has decided holds.
+        """
         for key, text in snapshot.facts.items():
             if key.startswith(_ENDED):
                 self._end(key.removeprefix(_ENDED), int(text))
+            elif key.startswith(DECIDED) and decided:
+                self._decide(msgspec.json.decode(text, type=Kept))
         for key, text in snapshot.facts.items():
             if key.startswith(_KEPT):
                 self._claim(msgspec.json.decode(text, type=Kept))
@@ -79,14 +75,26 @@ class Catalogue:
         return [self._network(entry) for entry in self.entries()]
 
     def entry(self, name: str) -> Kept | None:
-        """The claim that holds for a name."""
+        """What holds for a name."""
         known = self._settled.get(name, {})
+        decided = self._decided.get(name)
+        if decided is not None:
+            known = known | {decided.definition.generation: decided}
         live = [number for number in known if number > self._ended.get(name, 0)]
         return known[max(live)] if live else None
 
     def entries(self) -> Iterator[Kept]:
-        found = (self.entry(name) for name in sorted(self._settled))
+        found = (self.entry(name) for name in sorted({*self._settled, *self._decided}))
         return (entry for entry in found if entry is not None)
+
+    def definitions(self) -> list[Definition]:
+        """All, the earliest first."""
+        return [entry.definition for entry in in_order(self.entries())]
+
+    def is_decided(self, entry: Kept) -> bool:
+        """Whether it is there by an authority's decision, as far as this host knows."""
+        decided = self._decided.get(entry.definition.name)
+        return decided is not None and decided.definition == entry.definition
 
     def next_generation(self, name: str) -> int:
         """Of a network that is made now, in the place of those of that name that are gone."""
@@ -122,7 +130,10 @@ class Catalogue:
         await self._parts.store.commit(
             Change(
                 put_facts={_ENDED + name: str(generation)},
-                delete_facts=tuple(_KEPT + kept.definition.id for kept in gone),
+                delete_facts=(
+                    *(_KEPT + kept.definition.id for kept in gone),
+                    *self._decided_up_to(name, generation),
+                ),
             )
         )
         value = msgspec.json.encode(Removed(generation=generation))
@@ -137,6 +148,32 @@ class Catalogue:
         if kept is not None:
             await self._parts.store.commit(Change(delete_facts=(_KEPT + network_id,)))
             self._withdraw(kept)
+
+    # What an authority has decided
+
+    async def decide(self, kept: Kept) -> None:
+        """An authority has decided that there is this. Durable first. Raises `Unavailable`."""
+        await self._parts.store.commit(Change(put_facts=_fact(kept)))
+        self._decide(kept)
+
+    async def decide_all(self, all_kept: Iterable[Kept]) -> None:
+        """This is all that an authority has decided. Raises `Unavailable`."""
+        now = {kept.definition.name: kept for kept in all_kept}
+        before = self._decided
+        changed = [kept for name, kept in now.items() if kept != before.get(name)]
+        gone = [kept.definition for name, kept in before.items() if name not in now]
+        if not changed and not gone:
+            return
+        facts: dict[str, str] = {}
+        for kept in changed:
+            facts |= _fact(kept)
+        facts |= {_ENDED + gone_one.name: str(gone_one.generation) for gone_one in gone}
+        strike = tuple(DECIDED + gone_one.name for gone_one in gone)
+        await self._parts.store.commit(Change(put_facts=facts, delete_facts=strike))
+        for kept in changed:
+            self._decide(kept)
+        for gone_one in gone:
+            self._end(gone_one.name, gone_one.generation)
 
     # What the others say
 
@@ -197,15 +234,27 @@ class Catalogue:
     def _end(self, name: str, generation: int) -> None:
         before = self.entry(name)
         self._ended[name] = max(generation, self._ended.get(name, 0))
+        if self._decided_up_to(name, generation):
+            del self._decided[name]
         self._tell(name, before)
+
+    def _decide(self, kept: Kept) -> None:
+        name = kept.definition.name
+        before = self.entry(name)
+        self._decided[name] = kept
+        self._tell(name, before)
+
+    def _decided_up_to(self, name: str, generation: int) -> tuple[str, ...]:
+        """The fact of what was decided about a name, if that is of this generation or earlier."""
+        decided = self._decided.get(name)
+        return (DECIDED + name,) if decided and _is_of(decided, name, generation) else ()
 
     def _tell(self, name: str, before: Kept | None) -> None:
         after = self.entry(name)
         if after == before:
             return
         if (after and after.definition) != (before and before.definition):
-            in_order = sorted(self.entries(), key=lambda entry: (entry.stamp_ms, entry.origin))
-            self._vnis = assign_vnis(entry.definition for entry in in_order)
+            self._vnis = assign_vnis(self.definitions())
         self._changed(name)
 
     def _by_id(self, network_id: str) -> Kept | None:
@@ -217,8 +266,17 @@ class Catalogue:
         )
 
 
+def in_order(entries: Iterable[Kept]) -> list[Kept]:
+    """The earliest first."""
+    return sorted(entries, key=lambda entry: (entry.stamp_ms, entry.origin))
+
+
 def definition_key(definition: Definition) -> str:
     return f"{definition.name}/{definition.generation}"
+
+
+def _fact(kept: Kept) -> dict[str, str]:
+    return {DECIDED + kept.definition.name: msgspec.json.encode(kept).decode()}
 
 
 def _is_of(kept: Kept, name: str, generation: int) -> bool:

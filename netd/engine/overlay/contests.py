@@ -8,13 +8,14 @@ import logging
 from typing import Final
 
 from netd.engine.blocks import Blocks
-from netd.engine.overlay.catalogue import Catalogue, Kept
+from netd.engine.overlay.catalogue import Catalogue
 from netd.engine.overlay.openings import Openings
 from netd.engine.overlay.peers import Peers
 from netd.engine.parts import Parts
 from netd.model.condition import Condition
 from netd.model.errors import NetdError
 from netd.model.network import Network
+from netd.model.overlay import Kept
 
 log = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -19,6 +20,7 @@ from netd.engine.interfaces import (
     Cluster,
     ClusterChange,
     MemberChange,
+    NetworkAuthority,
     Record,
     RecordChange,
     Snapshot,
@@ -26,6 +28,7 @@ from netd.engine.interfaces import (
 from netd.engine.overlay.absences import Absences
 from netd.engine.overlay.catalogue import CLAIMS, REMOVED, Catalogue
 from netd.engine.overlay.contests import Contests
+from netd.engine.overlay.deciding import ByAuthority, ByGossip, Deciding
 from netd.engine.overlay.grace import Grace
 from netd.engine.overlay.hearing import Hearing
 from netd.engine.overlay.openings import Openings
@@ -34,16 +37,18 @@ from netd.engine.overlay.remotes import Remotes
 from netd.engine.parts import Parts
 from netd.model.endpoint import Endpoint
 from netd.model.errors import Conflict, NotFound, Unavailable
-from netd.model.network import Network, NetworkSpec, difference
+from netd.model.network import Network, NetworkSpec
 from netd.model.overlay import RemoteEndpoint
+from netd.plan import definitions
 from netd.plan.context import Surroundings
-from netd.plan.overlay import define
 
 log = logging.getLogger(__name__)
 
 
 class Overlays:
-    """`repair` asks for a look at the kernel."""
+    """`repair` asks for a look at the kernel. Without an `authority` gossip decides which networks
+    there are.
+    """
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class Overlays:
         cluster: Cluster,
         blocks: Blocks,
         repair: Callable[[], None],
+        authority: NetworkAuthority | None = None,
     ) -> None:
         self._parts = parts
         self._cluster = cluster
@@ -59,6 +65,9 @@ class Overlays:
         self._repair = repair
         self.remotes = Remotes(parts)
         self._catalogue = Catalogue(parts, cluster, self._network_changed)
+        self._deciding: Deciding = ByGossip(parts.store, self._catalogue)
+        if authority is not None:
+            self._deciding = ByAuthority(parts, cluster, self._catalogue, authority)
         self.peers = Peers(parts, cluster.members()[0], self.remotes)
         self._hearing = Hearing(parts.tasks, cluster, self.peers, self.remotes)
         self.openings = Openings(
@@ -84,7 +93,7 @@ class Overlays:
 
     async def restore(self, snapshot: Snapshot) -> None:
         """Go on with the networks that are in intent; before the cluster is followed."""
-        self._catalogue.restore(snapshot)
+        self._deciding.restore(snapshot)
         await self.openings.restore(snapshot)
         intent = self._parts.intent
         opened = [n for n in intent.networks.values() if n.id in self.openings]
@@ -106,6 +115,7 @@ class Overlays:
         self._parts.tasks.start("open networks", self.openings.fitting.run())
         self._parts.tasks.start("superseded networks", self._contests.run())
         self._parts.tasks.start("grace", self._end_grace())
+        self._parts.tasks.start("decisions on networks", self._deciding.run())
 
     def stop(self) -> None:
         self._blocks.stop()
@@ -155,49 +165,20 @@ class Overlays:
 
         Raises `Invalid`, `Conflict`, `Exhausted` or `Unavailable`.
         """
-        existing = self._existing(spec)
-        if existing is not None:
-            return existing, False
-        self._check_vni(spec)
         members = [m.id for m in self._cluster.members() if m.state != "left"]
-        generation = self._catalogue.next_generation(spec.name)
-        definition = define(spec, around, members, generation)
-        await self._catalogue.define(definition)
-        created = self._catalogue.find(definition.id)
-        if created is not None:
-            return created, True
-        existing = self._existing(spec)  # another host's, who was first, was heard of meanwhile
-        if existing is None:
-            raise Unavailable(f"network {spec.name!r} was deleted while it was made; try again")
-        return existing, False
+        settle = partial(definitions.settle, spec, around, members)
+        definition, created = await self._deciding.define(spec.name, settle)
+        network = self._catalogue.find(definition.id)
+        if network is None:
+            raise Unavailable(f"network {spec.name!r} was deleted just now; try again")
+        return self._parts.intent.networks.get(network.id, network), created
 
-    def _existing(self, spec: NetworkSpec) -> Network | None:
-        """The network that has the name. Raises `Conflict` where that is not what is asked for."""
-        existing = self.find(spec.name)
-        if existing is None:
-            return None
-        asked = msgspec.structs.replace(existing, mtu=self._catalogue.mtu_asked(existing.id))
-        field = difference(asked, spec)
-        if field is None:
-            return existing
-        has = msgspec.json.encode(getattr(asked, field)).decode()
-        raise Conflict(
-            f"network {spec.name!r} exists in the cluster with {field} {has}; choose another "
-            "name, or delete it first",
-            field=field,
-        )
-
-    def _check_vni(self, spec: NetworkSpec) -> None:
-        """Raise `Conflict` for a VNI that is asked for and known to be another network's."""
-        if spec.vni is None:
-            return
-        holder = next((n for n in self.networks() if n.vni == spec.vni), None)
-        if holder is not None:
-            raise Conflict(
-                f"vni {spec.vni} is that of network {holder.name!r}; choose another, or leave it "
-                "out",
-                field="vni",
-            )
+    async def look_for(self, ref: str) -> Network | None:
+        """The same as `find`, where another host may have made it just now. Raises
+        `Unavailable`.
+        """
+        await self._deciding.look()
+        return self.find(ref)
 
     async def delete(self, ref: str) -> None:
         """Delete a network, for the whole cluster; nothing to do when there is none.
@@ -217,7 +198,7 @@ class Overlays:
             )
         entry = self._catalogue.entry(network.name)
         assert entry is not None
-        await self._catalogue.end(network.name, entry.definition.generation)
+        await self._deciding.end(entry)
         await self._blocks.forget(network.id)
         self._parts.conditions.forget(network.id)
         self._parts.events.emit("network.deleted", about=network.id, name=network.name)
