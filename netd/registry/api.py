@@ -18,12 +18,15 @@ class Unreachable(Exception):
 
 
 class Refused(Exception):
-    """The daemon has answered, and will not do it. `status` is HTTP's."""
+    """The daemon has answered, and will not do it. `status` is HTTP's, `field` the path of what is
+    wrong, if it says so.
+    """
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str, field: str = "") -> None:
         super().__init__(f"{status}: {detail}")
         self.status = status
         self.detail = detail
+        self.field = field
 
     @property
     def is_passing(self) -> bool:
@@ -33,6 +36,7 @@ class Refused(Exception):
 
 class _Problem(msgspec.Struct):
     detail: str = ""
+    field: str | None = None
 
 
 class Api:
@@ -46,21 +50,20 @@ class Api:
 
     async def put(self, path: str, value: msgspec.Struct) -> None:
         """Send `value` to `path`, which `path_of` makes. Raises `Unreachable` and `Refused`."""
-        body = msgspec.json.encode(value)
-        head = (
-            f"PUT {path} HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
-        )
-        await self._demand(head.encode("ascii") + body)
+        await self._demand(_request("PUT", path, value))
+
+    async def post(self, path: str, value: msgspec.Struct) -> None:
+        """The same by POST, of what is never sent twice."""
+        await self._demand(_request("POST", path, value), once=True)
 
     async def delete(self, path: str) -> None:
         """Have what is at `path` gone. Raises `Unreachable` and `Refused`."""
         await self._demand(f"DELETE {path} HTTP/1.1\r\nHost: netd\r\n\r\n".encode("ascii"))
 
-    async def _demand(self, request: bytes) -> None:
+    async def _demand(self, request: bytes, *, once: bool = False) -> None:
         try:
             async with asyncio.timeout(self._timeout_s), self._room:
-                status, problem = await self._call(request)
+                status, problem = await self._call(request, once=once)
         except TimeoutError:
             raise Unreachable(f"no answer within {self._timeout_s:g} s") from None
         except OSError as error:
@@ -68,18 +71,18 @@ class Api:
         except (EOFError, ValueError) as error:
             raise Unreachable(str(error) or type(error).__name__) from None
         if not 200 <= status < 300:
-            raise Refused(status, _detail(problem))
+            raise _refused(status, problem)
 
     async def close(self) -> None:
         for connection in self._idle:
             connection.close()
         self._idle.clear()
 
-    async def _call(self, request: bytes) -> tuple[int, bytes]:
+    async def _call(self, request: bytes, *, once: bool) -> tuple[int, bytes]:
         """Status and body of the answer. A kept connection may be one to a daemon that has ended:
-        then the call is made again on a new one, as it may be made twice.
+        then the call is made again on a new one, unless it may be made `once` only.
         """
-        while self._idle:
+        while self._idle and not once:
             with suppress(OSError, EOFError):
                 return await self._exchange(self._idle.pop(), request)
         return await self._exchange(_Connection(self.socket_path), request)
@@ -139,8 +142,18 @@ def path_of(*segments: str) -> str:
     return "".join(f"/{quote(segment, safe=_PLAIN)}" for segment in segments)
 
 
-def _detail(problem: bytes) -> str:
+def _request(method: str, path: str, value: msgspec.Struct) -> bytes:
+    body = msgspec.json.encode(value)
+    head = (
+        f"{method} {path} HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+def _refused(status: int, problem: bytes) -> Refused:
     try:
-        return msgspec.json.decode(problem, type=_Problem).detail
+        found = msgspec.json.decode(problem, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return problem[:200].decode("utf-8", "replace")
+        return Refused(status, problem[:200].decode("utf-8", "replace"))
+    return Refused(status, found.detail, found.field or "")

@@ -25,6 +25,7 @@ from netd.model.service import (
     CheckStatus,
     Maintenance,
     Service,
+    ServiceChanges,
     ServiceSpec,
 )
 from netd.registry.api import Api
@@ -117,6 +118,8 @@ class Daemon:
                 self.set_status(ident, check, msgspec.json.decode(body, type=CheckResult))
             case "PUT", [ident, "maintenance"]:
                 self._maintain(ident, msgspec.json.decode(body, type=Maintenance))
+            case "POST", []:
+                return self._change(msgspec.json.decode(body, type=ServiceChanges))
             case "PUT", []:
                 for report in msgspec.json.decode(body, type=CheckReports).reports:
                     if report.service in self.services:
@@ -124,6 +127,20 @@ class Daemon:
                 return web.json_response([])
             case _:
                 return web.json_response({"detail": "no such call"}, status=404)
+        return web.Response(status=204)
+
+    def _change(self, asked: ServiceChanges) -> web.Response:
+        for ident, revision in asked.seen.items():
+            entry = self.table.get(("service", ident))
+            if (0 if entry is None else entry.revision) != revision:
+                return web.json_response({"detail": f"{ident} has changed"}, status=409)
+        for ident, spec in asked.put.items():
+            self._register(ident, spec)
+        for ident in asked.delete:
+            self.services.pop(ident, None)
+            self.put("service", ident)
+        for report in asked.reports:
+            self.set_status(report.service, report.check, report)
         return web.Response(status=204)
 
     def _register(self, ident: str, spec: ServiceSpec) -> None:

@@ -14,6 +14,7 @@ from netd.api.server import ApiServer
 from netd.registry.api import Api
 from netd.registry.catalog.catalog import Catalog
 from netd.registry.consul.api import ConsulApi, unix_ms
+from netd.registry.consul.keys import Keys
 from netd.registry.feed import Feed
 from netd.registry.http.caller import Callers
 from netd.registry.http.listeners import Wanted
@@ -56,6 +57,7 @@ async def place(folder: Path, mesh: Mesh, number: int) -> AsyncIterator[Place]:
     feed, calls, catalog = Feed(socket), Api(socket), Catalog(unix_ms)
     names = Names(feed)
     callers = Callers(names.scope_of)
+    keys = Keys(socket)
     consul = ConsulApi(
         calls,
         catalog,
@@ -63,6 +65,7 @@ async def place(folder: Path, mesh: Mesh, number: int) -> AsyncIterator[Place]:
         drain=feed.drain,
         changed=lambda: None,
         wanted=lambda settings: Wanted(),
+        more=(keys.routes,),
     )
     feed.readers += [names, callers, catalog, *consul.readers]
     feed.start()
@@ -80,6 +83,7 @@ async def place(folder: Path, mesh: Mesh, number: int) -> AsyncIterator[Place]:
         accepting.close()
         feed.close()
         await consul.close()
+        await keys.close()
         await calls.close()
         await server.stop()
         await host.stop()

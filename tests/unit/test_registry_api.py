@@ -77,14 +77,27 @@ async def test_a_connection_that_has_ended_meanwhile_is_replaced(tmp_path: Path)
         assert made.requests[-1].endswith(b'{"text":"again"}')
 
 
+async def test_what_may_be_sent_once_goes_on_a_connection_of_its_own(tmp_path: Path) -> None:
+    async with daemon(tmp_path / "s") as (made, api):
+        await api.put("/v1/registry", Word("x"))
+        made.hang_up()
+        await api.post("/v1/services", Word("y"))
+        assert made.requests[-1].startswith(b"POST /v1/services HTTP/1.1\r\n")
+        made.answers = [b""]  # it has taken the request, and ends
+        with pytest.raises(Unreachable):
+            await api.post("/v1/services", Word("z"))
+        assert [b'"z"' in request for request in made.requests] == [False, False, True]
+
+
 async def test_what_is_refused_says_why(tmp_path: Path) -> None:
     async with daemon(tmp_path / "s") as (made, api):
-        problem = b'{"title":"Conflict","detail":"it is of another host"}'
+        problem = b'{"title":"Conflict","detail":"it is of another host","field":"id"}'
         head = b"HTTP/1.1 409 Conflict\r\nContent-Length: %d\r\n\r\n" % len(problem)
         made.answers = [head + problem]
         with pytest.raises(Refused, match="409: it is of another host") as caught:
             await api.put("/v1/services/x", Word("x"))
         assert not caught.value.is_passing
+        assert caught.value.field == "id"
         made.answers = [b"HTTP/1.1 503 Unavailable\r\nContent-Length: 0\r\n\r\n"]
         with pytest.raises(Refused) as caught:
             await api.put("/v1/services/x", Word("x"))

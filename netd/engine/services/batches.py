@@ -14,7 +14,7 @@ from netd.engine.services.own import OwnServices
 from netd.engine.services.places import Places
 from netd.engine.services.process import Process
 from netd.engine.services.shares import Shares
-from netd.model.errors import Invalid
+from netd.model.errors import Invalid, NetdError
 from netd.model.service import CheckReport, ServiceChanges, ServiceRecord
 
 Found = dict[str, ServiceRecord]
@@ -82,7 +82,11 @@ class Batches:
         found: Found = {}
         for ident, spec in asked.put.items():
             known = self._own.records.get(ident)
-            record = composer.compose(ident, spec, known)
+            try:
+                record = composer.compose(ident, spec, known)
+            except NetdError as error:
+                error.field = f"put.{ident}" + (f".{error.field}" if error.field else "")
+                raise
             if known is None or ident in reported or not is_same(record, known):
                 found[ident] = self._told(record, asked.reports)
         return found

@@ -49,6 +49,10 @@ class Catalog(Reader):
         """By netd's id."""
         return self._now.instances.get(instance_id)
 
+    def revision_of(self, instance_id: str) -> int:
+        """That of what the daemon has told last of an instance, 0 where there is none."""
+        return self._now.revisions.get(instance_id, 0)
+
     def find(self, node: str, ident: str) -> Instance | None:
         """By what Consul calls it on a node; those that stand for nodes are not found."""
         found = self._now.idents.get((node.lower(), ident))
@@ -138,6 +142,7 @@ class Catalog(Reader):
         elif entry.kind == "node" and entry.node is not None:
             self._add_host(entry.id, entry.node)
         elif entry.kind == "service" and entry.service is not None:
+            self._next.revisions[entry.id] = entry.revision
             self._add_service(entry.service)
 
     def replace(self, entries: Entries) -> None:
@@ -199,8 +204,10 @@ class Catalog(Reader):
         elif new.kind == "node":
             self._put_host(new.id, new.node)
         elif new.kind == "service" and new.service is not None:
+            self._now.revisions[new.id] = new.revision
             self._put_service(new.service)
         elif new.kind == "service":
+            self._now.revisions.pop(new.id, None)
             self._remove_service(new.id)
 
     def _put_host(self, name: str, entry: NodeEntry | None) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from netd.model.service import Check, CheckResult, Maintenance, ServiceSpec
+from netd.model.service import Check, CheckResult, Maintenance, ServiceChanges, ServiceSpec
 from netd.registry.api import Api, path_of
 from netd.registry.catalog.renewals import Renewals, is_renewal
 
@@ -30,6 +30,13 @@ class Daemon:
         await self._api.delete(path_of("v1", "services", instance_id))
         self._drain()
 
+    async def change(self, changes: ServiceChanges) -> None:
+        """All of several registrations and deregistrations, or none."""
+        for instance_id in (*changes.put, *changes.delete):
+            await self.renewals.withdraw(instance_id)
+        await self._api.post(path_of("v1", "services"), changes)
+        self._drain()
+
     async def report(self, instance_id: str, check_id: str, result: CheckResult) -> None:
         await self.renewals.withdraw(instance_id)
         await self._put(path_of("v1", "services", instance_id, "checks", check_id), result)
@@ -38,6 +45,10 @@ class Daemon:
         """The same of a check that is `check` by now, and most times stays so."""
         if not is_renewal(check, result) or not self.renewals.take(instance_id, check.id, result):
             await self.report(instance_id, check.id, result)
+
+    def take_over(self) -> None:
+        """Know what the daemon has told by now."""
+        self._drain()
 
     async def close(self) -> None:
         """Tell what waits to be told."""

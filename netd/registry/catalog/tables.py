@@ -19,6 +19,7 @@ class Tables:
         self.rtt_s: dict[str, float] = {}  # from here to hosts and back
         self.positions: dict[str, Position] = {}  # where hosts say they are
         self.instances: dict[str, Instance] = {}  # by netd's id
+        self.revisions: dict[str, int] = {}  # of these in the feed
         self.by_service: dict[str, dict[str, Instance]] = {}
         self.by_node: dict[str, dict[str, Instance]] = {}
         self.idents: dict[tuple[str, str], dict[str, Instance]] = {}  # by node and ident

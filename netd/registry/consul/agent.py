@@ -18,7 +18,7 @@ from netd.registry.consul.health import Health
 from netd.registry.consul.options import boolean_of, check_datacenter, flag
 from netd.registry.consul.parts import Parts
 from netd.registry.consul.reads import headers_of
-from netd.registry.consul.registrar import Registrar, demand_host, demand_own, demand_write
+from netd.registry.consul.registrar import demand_host, demand_own, demand_write
 from netd.registry.http.answers import json_body, respond, text
 from netd.registry.http.call import Call, Failure
 from netd.registry.http.routing import Handler, Route
@@ -28,11 +28,11 @@ _CODES: Final = {"passing": 200, "warning": 429, "critical": 503, "maintenance":
 
 
 class Agent:
-    def __init__(self, parts: Parts, registrar: Registrar, health: Health) -> None:
+    def __init__(self, parts: Parts, health: Health) -> None:
         self._parts = parts
         self._catalog = parts.catalog
         self._forms = parts.forms
-        self._registrar = registrar
+        self._registrar = parts.registrar
         self._health = health
 
     def routes(self) -> list[Route]:

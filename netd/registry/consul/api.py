@@ -24,6 +24,7 @@ from netd.registry.consul.health import Health
 from netd.registry.consul.parts import Distance, Parts
 from netd.registry.consul.reads import Reads
 from netd.registry.consul.registrar import Registrar
+from netd.registry.consul.writing import Writing
 from netd.registry.feed import Reader
 from netd.registry.http.call import Call
 from netd.registry.http.caller import Callers
@@ -60,11 +61,15 @@ class ConsulApi:
         self._gate = gate
         self._kept = Kept()
         coordinates = Coordinates(table)
+        daemon = Daemon(api, drain)
+        registrar = Registrar(table, daemon, callers)
         self.parts = Parts(
             catalog=table,
             reads=Reads(table, self._kept, DATACENTER),
             forms=Forms(DATACENTER),
-            daemon=Daemon(api, drain),
+            daemon=daemon,
+            registrar=registrar,
+            writing=Writing(table, daemon, callers, registrar),
             callers=callers,
             datacenter=DATACENTER,
             coordinates=coordinates,
@@ -104,11 +109,10 @@ def unix_ms() -> int:
 
 
 def _routes(parts: Parts, counts: Callable[[], Iterator[Count]]) -> Iterator[Route]:
-    registrar = Registrar(parts)
     health = Health(parts)
-    yield from Agent(parts, registrar, health).routes()
+    yield from Agent(parts, health).routes()
     yield from Host(parts, counts).routes()
     yield from Catalog(parts).routes()
-    yield from CatalogWrites(parts, registrar).routes()
+    yield from CatalogWrites(parts).routes()
     yield from health.routes()
     yield from Cluster(parts).routes()

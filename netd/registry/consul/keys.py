@@ -70,7 +70,7 @@ class Keys:
         routes = (
             *Kv(self.api, reads).routes(),
             *Sessions(self.api, reads, catalog).routes(),
-            *Transactions(self.api, reads).routes(),
+            *Transactions(self.api, reads, parts).routes(),
             *EventCalls(self.events, parts.datacenter).routes(),
             *PreparedQueries(QueryStore(self.api), reads, instances).routes(),
         )

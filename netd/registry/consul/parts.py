@@ -10,6 +10,8 @@ from netd.registry.consul.coordinates import Coordinates
 from netd.registry.consul.forms import Forms
 from netd.registry.consul.options import Options
 from netd.registry.consul.reads import Reads
+from netd.registry.consul.registrar import Registrar
+from netd.registry.consul.writing import Writing
 from netd.registry.http.caller import Callers
 
 # Seconds there and back between two nodes; None where that is not known.
@@ -18,13 +20,16 @@ Distance = Callable[[str, str], float | None]
 
 class Parts(NamedTuple):
     """`distance` is between nodes, by their names in lower case; it orders what `coordinates`
-    show, unless somebody knows better.
+    show, unless somebody knows better. What an agent would change goes by `registrar`, what is
+    changed past any agent by `writing`.
     """
 
     catalog: Catalog
     reads: Reads
     forms: Forms
     daemon: Daemon
+    registrar: Registrar
+    writing: Writing
     callers: Callers
     datacenter: str
     coordinates: Coordinates

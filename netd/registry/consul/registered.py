@@ -1,6 +1,9 @@
 """What is registered, as it would be registered again."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from msgspec.structs import replace
 
 from netd.model.service import CheckSpec, ServiceSpec
 from netd.registry.catalog.records import Instance
@@ -23,23 +26,31 @@ class Checks:
             if extra:
                 self.extra[check.id] = extra
 
-    def put(self, check: CheckBody) -> None:
+    def __contains__(self, ident: str) -> bool:
+        return ident in self._ids
+
+    def put(self, check: CheckBody) -> str:
+        """netd's id for it."""
         ident = self._ids.get(check.ident) or own_id(check.ident, set(self.specs))
         self.specs[ident] = check.called(ident, self.specs.get(ident))
         self.extra[ident] = check.extra
         self._ids[check.ident] = ident
+        return ident
 
-    def drop(self, ident: str) -> None:
-        own = self._ids.pop(ident, None)
-        if own is not None:
+    def drop(self, ident: str) -> str:
+        """netd's id for what is gone, "" where there was none."""
+        own = self._ids.pop(ident, "")
+        if own:
             del self.specs[own]
             self.extra.pop(own, None)
+        return own
 
 
 def as_registered(known: Instance) -> ServiceSpec:
-    """What would make an instance as it is."""
+    """What would make an instance as it is, but for its checks."""
     service = known.service
-    follows_host = not service.endpoint and known.extra.get("address") == ""
+    is_foreign = known.node != service.node  # on a node that is no host
+    follows_host = not service.endpoint and not is_foreign and known.extra.get("address") == ""
     return ServiceSpec(
         name=service.name,
         address="" if follows_host or known.is_node else service.address,
@@ -52,3 +63,9 @@ def as_registered(known: Instance) -> ServiceSpec:
         network="" if follows_host else service.network,
         extra=service.extra,
     )
+
+
+def with_checks(spec: ServiceSpec, extra: Mapping[str, Any], checks: Checks) -> ServiceSpec:
+    """`spec` with these checks, and with `extra` as what Consul's API keeps of it."""
+    kept = {**spec.extra, "consul": {**extra, "checks": checks.extra}}
+    return replace(spec, checks=tuple(checks.specs.values()), extra=kept)

@@ -1,18 +1,18 @@
 """Registering with the agent: what is asked for becomes instances of this host's."""
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
-
-from msgspec.structs import replace
 
 from netd.locks import KeyedLocks
 from netd.model.service import NODE_SERVICE, Maintenance, ServiceSpec
+from netd.registry.catalog.catalog import Catalog
+from netd.registry.catalog.daemon import Daemon
 from netd.registry.catalog.records import Instance, node_record
 from netd.registry.consul.check_bodies import CheckBody, Rules, check_of
 from netd.registry.consul.fields import Fields
 from netd.registry.consul.guests import demand_check_id, demand_name
-from netd.registry.consul.parts import Parts
-from netd.registry.consul.registered import Checks, as_registered
+from netd.registry.consul.registered import Checks, as_registered, with_checks
 from netd.registry.consul.service_bodies import (
     ServiceBody,
     own_instance_id,
@@ -20,7 +20,7 @@ from netd.registry.consul.service_bodies import (
     service_of,
 )
 from netd.registry.http.call import Failure
-from netd.registry.http.caller import Caller
+from netd.registry.http.caller import Caller, Callers
 
 _SIDECAR_FIRST = 21_000  # of the ports that Consul gives to proxies
 _SIDECAR_LAST = 21_255
@@ -32,11 +32,18 @@ class Registrar:
     check, which only one instance has.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self._catalog = parts.catalog
-        self._daemon = parts.daemon
-        self._callers = parts.callers
+    def __init__(self, catalog: Catalog, daemon: Daemon, callers: Callers) -> None:
+        self._catalog = catalog
+        self._daemon = daemon
+        self._callers = callers
         self._turns: KeyedLocks[str] = KeyedLocks()
+
+    @asynccontextmanager
+    async def turn(self, checks: Iterable[str], instances: Iterable[str]) -> AsyncIterator[None]:
+        """To change these instances, and checks that are called so, past this registrar."""
+        keys = {f"check {each}" for each in checks}
+        async with self._turns.hold_all(keys), self._turns.hold_all(instances):
+            yield
 
     # Services
 
@@ -101,7 +108,7 @@ class Registrar:
             for check in body.checks:
                 checks.put(check)
             shown = {"id": body.ident, "name": body.name, "address": body.address or address}
-            extra = {**shown, **body.extra, "checks": checks.extra}
+            extra = {**shown, **body.extra}
             spec = ServiceSpec(
                 name=own_name(body.name),
                 address=address,
@@ -109,11 +116,9 @@ class Registrar:
                 tags=body.tags,
                 meta=body.meta,
                 weights=body.weights,
-                checks=tuple(checks.specs.values()),
                 endpoint=self._callers.endpoint_at(address) if address else "",
-                extra={"consul": extra},
             )
-            await self._daemon.register(instance_id, spec)
+            await self._daemon.register(instance_id, with_checks(spec, extra, checks))
 
     def _sidecar(self, caller: Caller, body: ServiceBody, fields: Fields) -> ServiceBody:
         """The proxy of a service; with what is not said taken from the service."""
@@ -227,12 +232,7 @@ class Registrar:
             else:
                 spec = as_registered(known)
                 extra = known.extra
-            spec = replace(
-                spec,
-                checks=tuple(checks.specs.values()),
-                extra={**spec.extra, "consul": {**extra, "checks": checks.extra}},
-            )
-            await self._daemon.register(instance_id, spec)
+            await self._daemon.register(instance_id, with_checks(spec, extra, checks))
 
     def _rules(self, caller: Caller) -> Rules:
         def find(ident: str) -> str:
