@@ -41,8 +41,10 @@ _RUN = ("run", "--cni", "--snapshotter", "native", "--cgroup", "")
 class ContainerdHost(DockerHost):
     """netd offers its configuration where `ctr run --cni` looks for it."""
 
-    def __init__(self, stack: ExitStack, folder: Path, cni: str) -> None:
-        super().__init__(stack, folder)
+    def __init__(
+        self, stack: ExitStack, folder: Path, cni: str, beside: DockerHost | None = None
+    ) -> None:
+        super().__init__(stack, folder, beside)
         self._containerd: Entered | None = None
         self.containerd_log = folder / "containerd.log"
         for place in ("/opt", "/etc/cni", "/var/lib"):

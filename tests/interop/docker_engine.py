@@ -21,13 +21,14 @@ from typing import Any
 
 import docker as docker_py
 
-from tests.e2e.lab import Host, Process, await_true
+from tests.e2e.lab import Host, Namespace, Process, await_true
 from tests.interop import cgroups
 from tests.lab.process import die_with_parent
 
 IMAGE = "bb"
 READY_S = 30.0
 CONTAINERD = "/run/containerd.sock"
+_BRIDGE = "segment"
 _TOOLS = (
     "sh",
     "sleep",
@@ -38,6 +39,7 @@ _TOOLS = (
     "httpd",
     "ip",
     "wget",
+    "timeout",
     "cat",
     "ls",
     "true",
@@ -83,24 +85,54 @@ class Entered:
 
 
 class DockerHost(Host):
-    """netd answers Docker at the default place; `docker` runs the engine's command line."""
+    """netd answers Docker at the default place; `docker` runs the engine's command line.
+
+    One that is `beside` another is on the same segment, whose namespace is the other's outside.
+    """
 
     UNSHARE = (
         *("unshare", "--net", "--mount", "--propagation", "private"),
         *("--pid", "--fork", "--kill-child", "--mount-proc"),
     )
 
-    def __init__(self, stack: ExitStack, folder: Path) -> None:
+    def __init__(self, stack: ExitStack, folder: Path, beside: "DockerHost | None" = None) -> None:
         self._engine: Entered | None = None
         self._spaces: tuple[str, ...] = ("net=net",)  # the outside has a pid only out here
-        # Before all else, so that it comes last: when nothing runs any more.
-        stack.callback(cgroups.remove_new, cgroups.at_the_top())
+        self._beside = beside
+        if beside is None:
+            # Before all else, so that it comes last: when nothing runs any more.
+            stack.callback(cgroups.remove_new, cgroups.at_the_top())
+        else:
+            self.ADDRESS, self.ADDRESS6 = "192.0.2.20", "2001:db8::20"
         super().__init__(stack, folder)
+        if beside is not None:
+            self.node = "host-2"
         self._spaces = ("net=net", "mount=mnt", "pid=pid_for_children")
         self.run("mount", "-t", "tmpfs", "tmpfs", "/run")
         self.configuration = folder / "netd.toml"
         self.configuration.write_text(CONFIGURATION)
         self.engine_log = folder / "dockerd.log"
+
+    def add_uplink(self) -> None:
+        if self._beside is None:
+            super().add_uplink()
+        else:
+            self._join(self._beside.outside)
+
+    def _join(self, segment: Namespace) -> None:
+        segment.run("ip", "link", "add", _BRIDGE, "type", "bridge")
+        segment.run("ip", "address", "flush", "dev", "eth0")
+        segment.run("ip", "link", "set", "eth0", "master", _BRIDGE)
+        self.run(
+            *("ip", "link", "add", "eth0", "type", "veth"),
+            *("peer", "name", "eth1", "netns", str(segment.pid)),
+        )
+        segment.run("ip", "link", "set", "eth1", "master", _BRIDGE, "up")
+        segment.run("ip", "link", "set", _BRIDGE, "up")
+        segment.run("ip", "address", "add", f"{self.OUTSIDE}/24", "dev", _BRIDGE)
+        self.run("ip", "address", "add", f"{self.ADDRESS}/24", "dev", "eth0")
+        self.run("ip", "link", "set", "eth0", "up")
+        self.run("ip", "route", "add", "default", "via", self.OUTSIDE)
 
     @property
     def docker_socket(self) -> str:
@@ -129,14 +161,22 @@ class DockerHost(Host):
 
     def start_engine(self, *flags: str) -> None:
         """Start dockerd and return when it answers."""
+        self.launch_engine(*flags)
+        self.await_engine()
+
+    def launch_engine(self, *flags: str) -> None:
+        """Start dockerd without waiting for it."""
         root = str(self.folder / "docker")
-        self._engine = engine = self._start(
+        self._engine = self._start(
             *("dockerd", "--data-root", root, "--containerd", CONTAINERD, *flags),
             *("--storage-driver", "overlay2", "--pidfile", "/run/dockerd.pid"),
         )
+
+    def await_engine(self) -> None:
+        assert self._engine is not None
         deadline_s = time.monotonic() + READY_S
         while not self.succeeds("docker", "version"):
-            if engine.poll() is not None or time.monotonic() > deadline_s:
+            if self._engine.poll() is not None or time.monotonic() > deadline_s:
                 raise AssertionError(f"no engine:\n{self.engine_log.read_text()[-4000:]}")
             time.sleep(0.05)  # nothing tells from outside that it begins to answer
 

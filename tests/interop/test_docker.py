@@ -16,6 +16,7 @@ import pytest
 
 from tests.e2e.lab import await_true
 from tests.interop.docker_engine import IMAGE, DockerHost
+from tests.interop.traces import traces
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -59,18 +60,6 @@ def docker(engine: DockerHost) -> Iterator[DockerHost]:
     if networks:
         engine.docker("network", "rm", *networks)
     await_true(lambda: traces(engine) == before)
-
-
-def traces(host: DockerHost) -> tuple[Any, ...]:
-    """What networks and endpoints have left on the host: links, netd's records, its rules."""
-    rules = host.run("nft", "--stateless", "list", "table", "inet", "netd")
-    return (
-        sorted(link for link in host.links() if not link.startswith(("docker", "veth"))),
-        [network["name"] for network in host.client.networks()],
-        host.client.endpoints(),
-        sorted(line.strip() for line in rules.splitlines() if "comment" in line),
-        host.plan(),
-    )
 
 
 def join_blue(docker: DockerHost, *flags: str) -> None:
