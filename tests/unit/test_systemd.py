@@ -14,7 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from netd.model.names import bridge_name, ifb_name, shim_name, veth_name
+from netd.model.names import (
+    bridge_name,
+    ifb_name,
+    peer_name,
+    shim_name,
+    tunnel_name,
+    veth_name,
+)
+from netd.plan.virtual import LINK as VIRTUAL_LINK
 from netd.systemd import ServiceManager, take_sockets
 
 REPOSITORY = Path(__file__).parents[2]
@@ -198,8 +206,11 @@ def test_bridged_packets_are_not_sent_through_the_ip_firewall() -> None:
 OURS = [
     bridge_name("blue"),
     bridge_name("a-rather-long-network-name"),
+    tunnel_name("blue"),
     shim_name("lan"),
+    VIRTUAL_LINK,
     veth_name("0123456789abcdef"),
+    peer_name("0123456789abcdef"),
     ifb_name("0123456789abcdef"),
 ]
 FOREIGN = ["eth0", "docker0", "veth12ab", "nvlink0", "nice0", "ns1", "br-0123456789ab", "nd"]
