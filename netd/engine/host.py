@@ -170,7 +170,10 @@ def _foreign_chain(chain: ForeignChain) -> Condition:
     elif chain.program == "ufw":
         remedy = "ufw route allow in on nd-+; ufw route allow out on nd-+ (or: " + remedy + ")"
     elif chain.program == "firewalld":
-        remedy = "firewall-cmd --zone=trusted --add-interface=<bridge> (or: " + remedy + ")"
+        remedy = (
+            "firewall-cmd --permanent --zone=trusted --add-interface=nd-+ && firewall-cmd --reload "
+            f"(or: {remedy})"
+        )
     return Condition(
         code=f"foreign-{chain.table.replace(' ', '-')}-{chain.chain}",
         severity="error",

@@ -27,6 +27,10 @@ _LEGACY: Final = {"ip": "iptables-legacy-save", "ip6": "ip6tables-legacy-save"}
 _LISTABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*\Z")  # what nft takes unquoted
 _ENDS: Final = {"drop": "last rule drops", "reject": "last rule rejects"}
 
+# `ct status dnat` (IPS_DST_NAT of nf_conntrack_common.h): of what is new and goes to netd's links,
+# that is what published ports let in. So a rule for it is taken for one for all that goes there.
+_TRANSLATED: Final = {"op": "in", "left": {"ct": {"key": "status"}}, "right": 1 << 5}
+
 # Which packets a rule is for: all, those that come from netd's links or go to them, or some
 # that are not told apart here.
 _ALL, _IN, _OUT, _SOME = "all", "in", "out", "some"
@@ -210,6 +214,8 @@ def _nft_rule(expressions: Iterable[dict[str, Any]]) -> _Rule:
                 return _Rule(_scope(scopes), kind)
             case "jump" | "goto":
                 return _Rule(_scope(scopes), kind, body["target"])
+            case "match" if body == _TRANSLATED:
+                scopes.append(_OUT)
             case "match" if body["op"] == "==" and "meta" in body["left"]:
                 scopes.append(_link_scope(body["left"]["meta"].get("key"), body["right"]))
             case "xt" if body == {"type": "match", "name": "comment"}:

@@ -115,6 +115,40 @@ def test_firewalld_is_found(nft: Nftables) -> None:
     ]
 
 
+FIREWALLD = """
+table inet firewalld {
+    chain filter_FWD_public { reject with icmpx admin-prohibited; }
+    chain filter_FWD_trusted { accept; }
+    chain filter_FORWARD_ZONES { %s goto filter_FWD_public; }
+    chain filter_FORWARD {
+        type filter hook forward priority filter + 10; policy accept;
+        ct state { established, related } accept
+        ct status dnat accept
+        iifname "lo" accept
+        ct state invalid drop
+        jump filter_FORWARD_ZONES
+        reject with icmpx admin-prohibited
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("zones", "drops"),
+    [
+        ("", True),
+        ('iifname "nd-blue" goto filter_FWD_trusted;', True),
+        ('iifname "nd-*" goto filter_FWD_trusted;', False),
+    ],
+)
+def test_firewalld_that_trusts_our_bridges_is_none_that_drops(
+    nft: Nftables, zones: str, drops: bool
+) -> None:
+    """What firewalld 1.3 makes of `--zone=trusted --add-interface=nd-+`; see tests/vm."""
+    run("nft", FIREWALLD % zones)
+    assert bool(observed(nft)) == drops
+
+
 @pytest.mark.parametrize("family", ["ip", "ip6", "inet", "bridge"])
 def test_a_policy_of_any_table_is_found(nft: Nftables, family: str) -> None:
     chain = "{ type filter hook forward priority 0 ; policy drop ; }"
