@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from netd.api.metrics import Metrics
-from netd.api.use_cases import Following, UseCases
+from netd.api.use_cases import Cni, Following, UseCases
 
 Q = TypeVar("Q", covariant=True)
 B = TypeVar("B", covariant=True)
@@ -22,11 +22,14 @@ NOTHING = Nothing()
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What all calls have in common: the daemon, its metrics and the API's description."""
+    """What all calls have in common: the daemon, its metrics and the API's description. `cni` is
+    None where nobody answers for CNI's plugin.
+    """
 
     cases: UseCases
     metrics: Metrics
     document: bytes
+    cni: Cni | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """What the API needs of the engine."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
+from netd.model.cni import CniAdd
 from netd.model.directory import RegistryReport, RegistryState
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
 from netd.model.endpoint import Protocol as IpProtocol
@@ -230,6 +231,14 @@ class KeyUseCases(Protocol):
 
     async def move(self, asked: KeyMove) -> KeyStatus:
         """Raises `NotFound`, `Conflict`."""
+        ...
+
+
+class Cni(Protocol):
+    """What the plugin `netd-cni` has the daemon do in its place."""
+
+    async def add(self, asked: CniAdd) -> Mapping[str, object]:
+        """The result that a runtime is told. Raises errors of `netd.model.errors`."""
         ...
 
 

@@ -177,7 +177,7 @@ class Daemon:
         authority = Authority.from_names(api.group, api.view_group, api.registry_user)
         if self._registry is not None:
             authority = self._registry.admitted(authority)
-        return ApiServer(engine, authority=authority, registry=registry)
+        return ApiServer(engine, authority=authority, registry=registry, cni=cni.Adding(engine))
 
     def _registry_process(self) -> RegistryProcess | None:
         """The registry that is to be started, if it is this daemon's to start one."""

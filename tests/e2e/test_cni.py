@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -157,6 +158,24 @@ def test_a_containers_life(blue: Host, version: str) -> None:
     two.end()
     runtime.delete(two, netns=False)
     assert blue.client.endpoints() == []
+
+
+def test_an_add_is_one_call(blue: Host) -> None:
+    """The plugin has the daemon do it, so that it need not import what it is made of."""
+    before = posts(blue)
+    Runtime(blue).add(blue.container())
+    assert posts(blue) - before == Counter({'route="/v1/cni",status="200"': 1})
+    with pytest.raises(Refused):
+        Runtime(blue, {"type": "netd-cni", "network": "nobody"}).add(blue.container())
+    assert (posts(blue) - before)['route="/v1/networks/{network}/endpoints",status="404"'] == 1
+
+
+def posts(host: Host) -> Counter[str]:
+    """How many POSTs were answered, by route and status."""
+    start = 'netd_api_requests_total{method="POST",'
+    found = [line for line in host.client.metrics().splitlines() if line.startswith(start)]
+    pairs = [line.removeprefix(start).rpartition("} ") for line in found]
+    return Counter({route: int(float(count)) for route, _, count in pairs})
 
 
 def test_what_a_runtime_may_ask_for(blue: Host, stack: ExitStack) -> None:

@@ -1,7 +1,7 @@
 """The plugin's commands: https://www.cni.dev/docs/spec/#cni-operations
 
-What each needs beyond an ADD is imported when it is called for; and `posix` is what `os` is made
-of, which takes long to import.
+Most ADDs go the short way, `asking.py`. What a command needs beyond the others is imported when it
+is called for; and `posix` is what `os` is made of, which takes long to import.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from netd.runtimes.cni.failure import (
     Failure,
     told,
 )
-from netd.runtimes.cni.wishes import attach_body, check_keys, network_body
+from netd.runtimes.cni.wishes import check_keys, network_body
 from netd.runtimes.shim import jsontext, stdin
 from netd.runtimes.shim.daemon import Daemon, Refused, Silent, Unreachable, quoted
 
@@ -37,13 +37,15 @@ DEL_TIMEOUT_S = 10
 STATUS_TIMEOUT_S = 5
 
 
-def main() -> int:
-    """Do what environment and standard input say; the exit code."""
+def main(begun: bytes = b"") -> int:
+    """Do what environment and standard input say, of which `begun` is read already; the exit
+    code.
+    """
     environment = {_text(key): _text(value) for key, value in posix.environ.items()}
     if "CNI_COMMAND" not in environment:
         posix.write(2, f"{ABOUT}versions {', '.join(calls.VERSIONS)}\n".encode())
         return 0
-    code, text = answer(environment, _input)
+    code, text = answer(environment, lambda: _input(begun))
     try:
         posix.write(1, text.encode())
     except OSError:
@@ -104,19 +106,16 @@ def _do(call: Call) -> dict[str, Any] | None:
 
 def _add(call: Call) -> dict[str, Any]:
     """Asking for the same again gives the same, so a runtime that got no answer may ask again."""
-    from netd.runtimes.cni.result import check, result_of
+    from netd.runtimes.cni.adding import Addition
+    from netd.runtimes.cni.result import result_of
 
-    check_keys(call.config)
-    check(call)
-    body = attach_body(call)
-    network = network_body(call)
+    addition = Addition(call)
     daemon = Daemon(call.socket, ADD_TIMEOUT_S)
     daemon.work_off()
-    if network is not None:
-        daemon.call("POST", "/v1/networks", network)
-    name = str(call.config["network"] if network is None else network["name"])
-    endpoint = daemon.call("POST", f"/v1/networks/{quoted(name)}/endpoints", body)
-    return result_of(call, endpoint)
+    if addition.network is not None:
+        daemon.call("POST", "/v1/networks", addition.network)
+    path = f"/v1/networks/{quoted(addition.name)}/endpoints"
+    return result_of(call, daemon.call("POST", path, addition.body))
 
 
 def _del(call: Call) -> None:
@@ -173,9 +172,9 @@ def _status(call: Call) -> None:
         raise Failure(NOT_READY, str(error)) from None
 
 
-def _input() -> bytes:
+def _input(begun: bytes) -> bytes:
     try:
-        return stdin.read()
+        return stdin.read(begun)
     except stdin.TooLong as error:
         raise Failure(CONFIG, str(error)) from None
     except stdin.Unreadable as error:

@@ -16,10 +16,10 @@ class TooLong(Unreadable):
     """There are more than `BYTES_MAX` bytes."""
 
 
-def read() -> bytes:
-    """All of standard input. Raises `Unreadable`."""
-    parts = []
-    left = BYTES_MAX + 1
+def read(begun: bytes = b"") -> bytes:
+    """All of standard input, of which `begun` is read already. Raises `Unreadable`."""
+    parts = [begun]
+    left = BYTES_MAX + 1 - len(begun)
     try:
         while left > 0 and (part := posix.read(0, min(left, 65536))):
             parts.append(part)

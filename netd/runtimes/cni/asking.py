@@ -1,0 +1,106 @@
+"""The short way of an ADD: the daemon, which has an interpreter that runs already, does all of it.
+
+By this the plugin needs none of its own modules, whose import takes longer than the attach. What
+is out of the ordinary goes the long way, `plugin.py`, which asks for the same once more if need be
+and has a runtime's words for what is wrong. This file is a module by itself, not of a package, for
+the plugin (the packages around it are four more files to read), so it imports none of netd's.
+"""
+
+import posix
+
+try:
+    import _socket as socket
+except ImportError:
+    import socket  # type: ignore[no-redef]
+
+DEFAULT_SOCKET = b"/run/netd/netd.sock"
+TIMEOUT_S = 25  # longer than the daemon takes for any call
+INPUT_BYTES_MAX = 65536  # more goes the long way
+ANSWER_BYTES_MAX = 1024 * 1024
+
+_KEY = b'"socket"'
+_NAMES = (
+    b"CNI_COMMAND",
+    b"CNI_CONTAINERID",
+    b"CNI_NETNS",
+    b"CNI_IFNAME",
+    b"CNI_ARGS",
+)
+
+
+def read() -> bytes:
+    """Standard input, or its beginning where there is more than the short way takes."""
+    data = b""
+    try:
+        while len(data) <= INPUT_BYTES_MAX and (part := posix.read(0, 65536)):
+            data += part
+    except OSError:
+        return data  # the long way finds it unreadable, too
+    return data
+
+
+def add(environment: "dict[bytes, bytes]", config: bytes) -> "bytes | None":
+    """The result, as JSON; None for what has to go the long way."""
+    if environment.get(b"CNI_COMMAND") != b"ADD" or len(config) > INPUT_BYTES_MAX:
+        return None
+    path = socket_of(config)
+    given = {name: environment[name] for name in _NAMES if name in environment}
+    if path is None or not all(is_plain(text) for text in given.values()):
+        return None
+    pairs = b",".join([b'"%s":"%s"' % pair for pair in given.items()])
+    body = b'{"socket":"%s","environment":{%s},"config":%s}' % (path, pairs, config)
+    head = (
+        b"POST /v1/cni HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % len(body)
+    )
+    try:
+        return _asked(path, head + body)
+    except OSError:
+        return None
+
+
+def socket_of(config: bytes) -> "bytes | None":
+    """The daemon's socket by the configuration; None where that is not seen at once.
+
+    It may be somebody else's `socket`, deeper within: the daemon sees which it is.
+    """
+    _, key, after = config.partition(_KEY)
+    if not key:
+        return DEFAULT_SOCKET
+    colon, _, rest = after.partition(b'"')
+    path = rest.partition(b'"')[0]
+    return path if colon.strip() == b":" and is_plain(path) and _KEY not in rest else None
+
+
+def is_plain(text: bytes) -> bool:
+    """Whether it is the same as JSON, in quotes."""
+    return text.isascii() and text.decode().isprintable() and not (b'"' in text or b"\\" in text)
+
+
+def _asked(path: bytes, request: bytes) -> "bytes | None":
+    """The body of the daemon's answer; None for one that is no result. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # struct timeval. Not a timeout of Python's: see `shim/daemon.py`.
+        deadline = TIMEOUT_S.to_bytes(8, "little") + bytes(8)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, deadline)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, deadline)
+        sock.connect(path)
+        sock.sendall(request)
+        data = b""
+        while len(data) < ANSWER_BYTES_MAX and (part := sock.recv(65536)):
+            data += part
+            head, blank, body = data.partition(b"\r\n\r\n")
+            if blank and not head.startswith(b"HTTP/1.1 200 "):
+                return None
+            if blank and len(body) == _length(head):
+                return body
+    finally:
+        sock.close()
+    return None
+
+
+def _length(head: bytes) -> int:
+    """An answer's Content-Length, -1 where there is none."""
+    value = head.lower().partition(b"\r\ncontent-length:")[2].partition(b"\r\n")[0].strip()
+    return int(value) if value.isdigit() else -1

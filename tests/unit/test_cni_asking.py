@@ -1,0 +1,153 @@
+"""The short way of an ADD: when it is taken, what it says, and that the long one follows it."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netd.runtimes.cni.asking import (
+    DEFAULT_SOCKET,
+    INPUT_BYTES_MAX,
+    add,
+    is_plain,
+    socket_of,
+)
+from tests.unit.cli_daemon import Daemon, serving
+from tests.unit.cni_lab import ATTACHED
+from tests.unit.test_client import server
+
+PROGRAM = Path(__file__).parents[2] / "netd/runtimes/cni/netd-cni"
+ENDPOINTS = "/v1/networks/blue/endpoints"
+RESULT = {"cniVersion": "1.0.0", "ips": []}
+CNI = {
+    "CNI_COMMAND": "ADD",
+    "CNI_CONTAINERID": "box",
+    "CNI_NETNS": "/run/netns/box",
+    "CNI_IFNAME": "eth0",
+}
+ENVIRONMENT = {name.encode(): text.encode() for name, text in CNI.items()}
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    with serving(tmp_path / "netd.sock") as daemon:
+        yield daemon
+
+
+def config_of(daemon: Daemon, **more: Any) -> dict[str, Any]:
+    config = {"cniVersion": "1.0.0", "name": "net", "network": "blue"}
+    return {**config, "socket": str(daemon.path), **more}
+
+
+def run(config: object, **environment: str) -> tuple[int, Any]:
+    done = subprocess.run(
+        [PROGRAM],
+        input=config if isinstance(config, bytes) else json.dumps(config).encode(),
+        env={"PATH": "/nowhere", **CNI, **environment},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_an_add_is_handed_over_as_it_is(daemon: Daemon) -> None:
+    daemon.on("POST", "/v1/cni", RESULT)
+    config = config_of(daemon, args={"cni": {"ips": ["10.0.0.9"]}})
+    assert run(config, CNI_ARGS="IP=10.0.0.9", CNI_PATH="/opt") == (0, RESULT)
+    (call,) = daemon.calls
+    given = {**CNI, "CNI_ARGS": "IP=10.0.0.9"}
+    assert call.body == {"socket": str(daemon.path), "environment": given, "config": config}
+
+
+def test_a_refusal_is_followed_by_the_long_way(daemon: Daemon) -> None:
+    daemon.refuse("POST", "/v1/cni", 409, "conflict", detail="taken")
+    daemon.refuse("POST", ENDPOINTS, 409, "conflict", detail="taken")
+    assert run(config_of(daemon)) == (
+        1,
+        {"cniVersion": "1.0.0", "code": 100, "msg": "taken"},
+    )
+    assert [call.target for call in daemon.calls] == ["/v1/cni", ENDPOINTS]
+
+
+def test_so_is_a_daemon_that_knows_no_short_way(daemon: Daemon) -> None:
+    daemon.on("POST", ENDPOINTS, ATTACHED, 201)
+    code, result = run(config_of(daemon))
+    assert (code, result["ips"][0]["address"]) == (0, "10.20.0.2/24")
+
+
+def test_what_is_out_of_the_ordinary_goes_the_long_way_at_once(daemon: Daemon) -> None:
+    daemon.on("POST", ENDPOINTS, ATTACHED, 201)
+    daemon.on("GET", "/v1/endpoints", [])
+    long = {"name": "x" * INPUT_BYTES_MAX}
+    for config, environment in (
+        (config_of(daemon, args={"socket": "elsewhere"}), {}),
+        (config_of(daemon, args={"cni": {"labels": long}}), {}),
+        (config_of(daemon), {"CNI_ARGS": 'IgnoreUnknown=1;WORD="'}),
+        (config_of(daemon), {"CNI_ARGS": "IgnoreUnknown=1;WORD=\\"}),
+    ):
+        daemon.calls.clear()
+        assert run(config, **environment)[0] == 0
+        assert [call.target for call in daemon.calls] == [ENDPOINTS]
+    daemon.calls.clear()
+    assert run(b"no json")[1]["code"] == 6
+    assert not daemon.calls
+
+
+def test_other_commands_go_the_long_way(daemon: Daemon) -> None:
+    for command in ("DEL", "CHECK", "STATUS", "VERSION", ""):
+        environment = {**ENVIRONMENT, b"CNI_COMMAND": command.encode()}
+        assert add(environment, json.dumps(config_of(daemon)).encode()) is None
+    assert not daemon.calls
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n\r\n{}",
+        b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}",
+        b"220 mail.example ESMTP\r\n\r\n",
+    ],
+)
+def test_what_is_no_result_is_not_told_as_one(answer: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "netd.sock"
+    with server(path, [answer]):
+        assert add(ENVIRONMENT, b'{"socket": "%s"}' % os.fsencode(path)) is None
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    assert add(ENVIRONMENT, b'{"socket": "%s/none"}' % os.fsencode(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "path"),
+    [
+        (b"{}", DEFAULT_SOCKET),
+        (b'{"socket":"/a"}', b"/a"),
+        (b'{ "socket" : "/a" , "b": 1}', b"/a"),
+        (b'{"socket": null}', None),
+        (b'{"socket": null, "a": "/b"}', None),
+        (b'{"socket": "\\u002fa"}', None),
+        (b'{"socket": "/a", "args": {"socket": "/b"}}', None),
+        (b'{"type": "socket"}', None),
+        (b'{"type": "socket", "b": "/a"}', None),
+        (b'{"socket', DEFAULT_SOCKET),
+    ],
+)
+def test_the_socket(config: bytes, path: bytes | None) -> None:
+    assert socket_of(config) == path
+
+
+@given(st.binary() | st.text().map(str.encode))
+def test_plain_text_is_the_same_in_json(text: bytes) -> None:
+    if is_plain(text):
+        assert json.loads(b'"%s"' % text) == text.decode()
