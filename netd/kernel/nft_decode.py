@@ -262,6 +262,8 @@ def _text(kind: str, data: bytes, end: bytes) -> str:
             return _PROTOCOLS.get(data[0], str(data[0]))
         case "inet_service":
             return str(int.from_bytes(data[:2], "big"))
+        case "client":
+            return str(int.from_bytes(data, sys.byteorder))
         case _:
             raise ValueError(f"no element of netd's has the type {kind}")
 

@@ -45,8 +45,9 @@ class SetSpec(msgspec.Struct, frozen=True):
     """A set or, with a value, a map: nft data types of its key and value, most elements.
 
     The types `ipv4_prefix` and `ipv6_prefix` are addresses of which an element has a range;
-    `slot` is a number below `slots`. A map of slots has no size, so that the kernel lets it grow:
-    one with a size has its memory from the beginning.
+    `slot` is a number below `slots`, `client` one that stands for a link and a protocol. A map of
+    slots has no size, so that the kernel lets it grow: one with a size has its memory from the
+    beginning.
     """
 
     key: tuple[str, ...]
@@ -62,9 +63,12 @@ _SERVICE = ("inet_proto", "inet_service")
 
 def _spread_sets() -> dict[str, SetSpec]:
     return {
-        spread_set(version, slots, sticky=sticky): SetSpec(
-            (address, *_SERVICE, "slot"), (address, "inet_service"), slots=slots
+        spread_set(version, slots, sticky=sticky, near=near): SetSpec(
+            (address, "client" if near else "inet_proto", "inet_service", "slot"),
+            (address, "inet_service"),
+            slots=slots,
         )
+        for near in (True, False)
         for version, address in ((4, "ipv4_addr"), (6, "ipv6_addr"))
         for sticky, sizes in ((False, SPREADS), (True, STICKY_SPREADS))
         for slots in sizes
@@ -286,7 +290,8 @@ def element_text(element: SetElement) -> str:
 
 def _declaration(name: str, spec: SetSpec) -> str:
     if spec.slots:
-        return declaration_of_slots(name, 4 if spec.key[0] == "ipv4_addr" else 6, spec.slots)
+        version, near = 4 if spec.key[0] == "ipv4_addr" else 6, "client" in spec.key
+        return declaration_of_slots(name, version, spec.slots, near=near)
     kind = "map" if spec.value else "set"
     types = " . ".join(spec.key).replace("_prefix", "_addr")
     flags = " flags interval;" if "_prefix" in str(spec.key) else ""
@@ -331,7 +336,7 @@ def _literal(kind: str, value: str) -> str:
                 return str(int(value))
             case "inet_service" if value.isdecimal() and int(value) < 65536:
                 return str(int(value))
-            case "slot" if value.isdecimal() and int(value) < 1 << 32:
+            case "slot" | "client" if value.isdecimal() and int(value) < 1 << 32:
                 return str(int(value))
     except ValueError as error:
         raise Invalid(f"{value!r} is not of type {kind}") from error

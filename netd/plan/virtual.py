@@ -1,36 +1,40 @@
 """Virtual addresses of services: which there are, and what in the firewall leads where.
 
 A virtual address and port has a number of slots, and each slot leads to an instance. Instances
-have slots by their weights. All hosts find the same slots, in the same order.
+have slots by their weights. For the same instances all hosts find the same slots, in the
+same order.
 """
 
 import hashlib
 import ipaddress
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from netd.model.service import Affinity, Transport, VirtualPort
 from netd.plan.addresses import IPAddress, derive_mac
 from netd.plan.objects import HOST_OWNER, Bridge, Object, Route, SetElement
-from netd.plan.virtual_rules import SPREADS, STICKY_SPREADS, VirtualPools, spread_set
+from netd.plan.virtual_rules import (
+    SPREADS,
+    STICKY_SPREADS,
+    VirtualPools,
+    client_number,
+    protocol_of,
+    spread_set,
+)
+from netd.plan.virtual_views import LINK, Backend, Networks, views
 
-LINK: Final = "ndvirtual"  # no network's, whose names have a dash there
 TOLERANCE: Final = 0.1  # of an instance's share, by which its slots may be off
 _MTU: Final = 1500
 _FEW: Final = 16  # instances for which the smaller number of slots is enough
+NO_NETWORKS: Final = Networks()
 
-
-class Backend(msgspec.Struct, frozen=True, kw_only=True):
-    """An instance that takes connections: a bare address, its own port, and its weight above 0."""
-
-    id: str
-    address: str
-    port: int
-    weight: int = 1
+Lead = Callable[[VirtualPort, Backend], Backend | None]
+"""Where a connection to a port gets that is led to an instance; None: nowhere."""
 
 
 class Flows(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -47,7 +51,7 @@ def flows_of(elements: Iterable[SetElement]) -> set[Flows]:
     """The flows that elements of the maps of slots have led to their targets."""
     return {
         Flows(
-            protocol="udp" if each.element[1] == "udp" else "tcp",
+            protocol=protocol_of(each),
             address=each.element[0],
             port=int(each.element[2]),
             target=each.value[0],
@@ -100,17 +104,27 @@ def host_objects(pools: VirtualPools, *, ipv6: bool) -> list[Object]:
     return objects
 
 
+def at_port(port: VirtualPort, backend: Backend) -> Backend | None:
+    """Where a connection to the port gets at the instance: at the target port, or else at the
+    instance's own; None where it has none (0).
+    """
+    target = port.target_port or backend.port
+    return replace(backend, port=target) if target else None
+
+
 def elements(
     owner: str,
     addresses: Iterable[str],
     ports: Iterable[VirtualPort],
     backends: Sequence[Backend],
     affinity: Affinity,
+    *,
+    lead: Lead = at_port,
+    networks: Networks = NO_NETWORKS,
 ) -> list[SetElement]:
-    """What has packets to the virtual addresses go to the instances.
+    """What has packets to the virtual addresses go to the instances that the client reaches.
 
-    An address leads to instances of its own family; a port without a target port to the port of
-    each instance, so an instance without one (0) takes nothing there.
+    An address leads to instances of its own family. `networks` are this host's.
     """
     ports = tuple(ports)
     found = []
@@ -118,8 +132,9 @@ def elements(
         version = ipaddress.ip_address(address).version
         of_family = [each for each in backends if (":" in each.address) == (version == 6)]
         for port in ports:
-            able = [each for each in of_family if port.target_port or each.port]
-            found += _elements_of_port(owner, version, address, port, able, affinity)
+            led = [target for each in of_family if (target := lead(port, each)) is not None]
+            for link, reached in views(led, networks).items():
+                found += _elements_of_port(owner, version, address, port, link, reached, affinity)
     return found
 
 
@@ -128,6 +143,7 @@ def _elements_of_port(
     version: int,
     address: str,
     port: VirtualPort,
+    link: str,
     backends: Sequence[Backend],
     affinity: Affinity,
 ) -> list[SetElement]:
@@ -135,13 +151,14 @@ def _elements_of_port(
         return []
     sticky = affinity == "source" and len(backends) > 1
     slots = spread(backends, _sticky_sizes(len(backends)) if sticky else SPREADS)
-    name = spread_set(version, len(slots), sticky=sticky)
+    name = spread_set(version, len(slots), sticky=sticky, near=bool(link))
+    client = str(client_number(link, port.protocol)) if link else port.protocol
     return [
         SetElement(
             owner=owner,
             set_name=name,
-            element=(address, port.protocol, str(port.port), str(number)),
-            value=(backend.address, str(port.target_port or backend.port)),
+            element=(address, client, str(port.port), str(number)),
+            value=(backend.address, str(backend.port)),
         )
         for number, backend in enumerate(slots)
     ]

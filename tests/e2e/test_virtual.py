@@ -146,6 +146,26 @@ def test_containers_and_the_host_reach_the_instances(host: Host, pair: Pair) -> 
     assert host.plan() == []
 
 
+def test_clients_are_led_to_instances_on_their_own_network(host: Host, stack: ExitStack) -> None:
+    clients = {}
+    for number, name in enumerate(("blue", "red")):
+        subnets = [f"10.{20 + number}.0.0/24", f"fd2{number}::/64"]
+        host.client.create_network(name=name, driver="bridge", subnets=subnets)
+        place, clients[name] = host.container(), host.container()
+        endpoint = host.attach(name, place)
+        host.attach(name, clients[name])
+        host.client.register(name, name="web", port=8080, endpoint=endpoint["id"])
+        serve(stack, place, name)
+    for address in expose(host):
+        for kind in ("SOCK_STREAM", "SOCK_DGRAM"):
+            assert {name: ask(place, address, kind=kind) for name, place in clients.items()} == {
+                "blue": {"blue": 30},
+                "red": {"red": 30},
+            }
+            assert ask(host, address, kind=kind).keys() == {"blue", "red"}
+    assert host.plan() == []
+
+
 def test_an_instance_whose_container_ends_is_out_at_once(host: Host, pair: Pair) -> None:
     address, _ = expose(host)
     client = host.container()

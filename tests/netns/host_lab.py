@@ -93,7 +93,8 @@ class Lab:
 
     def add(self, *objects: Object) -> None:
         operations = [Operation(verb="add", object=obj, reason="test") for obj in objects]
-        assert self.nft.apply(operations) == []
+        failures = self.nft.apply(operations)
+        assert failures == [], failures[0].text()
 
     def publish(
         self, protocol: str, family: int, port: int, to: str, to_port: int, address: str = ""

@@ -13,6 +13,7 @@ from netd.plan.diff import difference
 from netd.plan.firewall import SETS, network_elements, ruleset
 from netd.plan.objects import Object, Ruleset, SetElement, State, state_of
 from netd.plan.operations import Operation, Verb
+from netd.plan.virtual_rules import client_number
 from tests.netns.conftest import run
 
 RULES = ruleset(forward_guard=True)
@@ -72,7 +73,12 @@ EVERY_KIND = [
         SetElement(
             owner="virtual-my_web.site",
             set_name=name,
-            element=("10.191.255.9" if name.endswith("4") else "fd6e::9", "udp", "53", str(slot)),
+            element=(
+                "10.191.255.9" if name.endswith("4") else "fd6e::9",
+                str(client_number("nd-blue", "udp")) if name.startswith("near_") else "udp",
+                "53",
+                str(slot),
+            ),
             value=("10.20.0.2" if name.endswith("4") else "::ffff:1:2:3", "65535"),
         )
         for name, spec in SETS.items()
@@ -317,6 +323,7 @@ def test_many_elements_are_one_transaction(nft: Nftables) -> None:
         ("local6", 'fd09::1-fd09::6 . "nd-x"'),
         ("local4", '10.9.0.0/24 . "nd-x"'),
         ("spread3_4", "10.191.0.1 . 99 . 80 . 4294967295 : 10.0.0.1 . 1"),
+        ("near_spread3_4", "10.191.0.1 . 4294967295 . 80 . 4294967295 : 10.0.0.1 . 1"),
         ("spread1_6", "::ffff:10.0.0.1 . udp . 80 . 0 : ::1 . 1"),
     ],
 )

@@ -9,15 +9,17 @@ from contextlib import ExitStack, closing
 from typing import Final
 
 import pytest
+from msgspec.structs import replace
 
 from netd.model.service import Affinity, VirtualPort
 from netd.plan.firewall import ruleset
 from netd.plan.objects import SetElement
 from netd.plan.operations import Operation
-from netd.plan.virtual import LINK, Backend, elements
-from netd.plan.virtual_rules import SPREADS, STICKY_SPREADS, VirtualPools, spread_set
+from netd.plan.virtual import elements
+from netd.plan.virtual_rules import SPREADS, STICKY_SPREADS, VirtualPools, client_number, spread_set
+from netd.plan.virtual_views import LINK, Backend, Bridged, Networks
 from tests.netns.conftest import Container, run
-from tests.netns.host_lab import DROPPED_S, WAIT_S, Lab
+from tests.netns.host_lab import DROPPED_S, NETWORKS, WAIT_S, Lab
 from tests.netns.test_publish import SOURCES
 
 POOLS: Final = VirtualPools("10.191.0.0/16", "fd6e:6574:6400::/112")
@@ -50,16 +52,32 @@ def expose(
 ) -> None:
     """Have the service's instances be these, and no others."""
     port = VirtualPort(port=80, protocol=protocol)  # type: ignore[arg-type]
+    bridged = {
+        each.name: Bridged(link=f"nd-{each.name}", isolated=each.isolated, internal=each.internal)
+        for each in NETWORKS.values()
+    }
     before = [obj for obj in lab.nft.observe().values() if obj.owner == "virtual-web"]
     gone = [Operation(verb="delete", object=obj, reason="test") for obj in before]
     assert lab.nft.apply(gone) == []
-    lab.add(*elements("virtual-web", ADDRESS.values(), [port], backends, affinity))
+    wanted = elements(
+        "virtual-web", ADDRESS.values(), [port], backends, affinity, networks=Networks(bridged)
+    )
+    lab.add(*wanted)
 
 
 def at(lab: Lab, place: str, family: int, port: int = 8080) -> Backend:
+    """An instance there that all are led to, whether they reach it or not."""
     return Backend(
         id=f"{place}-{family}-{port}", address=lab.places[place].addresses[family], port=port
     )
+
+
+def known_at(lab: Lab, place: str, family: int) -> Backend:
+    """An instance there that those are led to who reach it."""
+    if place == "host":
+        return Backend(id=place, address=lab.uplink[family], port=8080, at_host=True)
+    name = place.rstrip("12")
+    return replace(at(lab, place, family), network=name if name in NETWORKS else "")
 
 
 def refusal(
@@ -207,6 +225,43 @@ def test_what_is_published_goes_on_being_reached(lab: Lab) -> None:
     assert SOURCES["tcp"](lab, "red1", lab.uplink[4], 8080, "blue1", 80) == own
 
 
+@pytest.mark.parametrize("br_netfilter", [False, True], ids=["bridged", "br_netfilter"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_client_is_led_to_instances_that_it_reaches(
+    container: Make, family: int, br_netfilter: bool
+) -> None:
+    lab = lab_of(container, br_netfilter=br_netfilter, guard=True)
+    places = ("blue1", "red1", "green1", "open1", "far", "host")
+    expose(lab, "udp", [known_at(lab, place, family) for place in places])
+    reached = {
+        "blue2": {"blue1", "far", "host"},
+        "red1": {"red1", "far", "host"},
+        "green1": {"green1", "host"},
+        "open1": {"open1", "far", "host"},
+        "host": set(places),
+    }
+    with ExitStack() as stack:
+        waiting = stack.enter_context(selectors.DefaultSelector())
+        for place in places:
+            listening = stack.enter_context(closing(lab.open(place, family, socket.SOCK_DGRAM)))
+            listening.bind(("", 8080))
+            waiting.register(listening, selectors.EVENT_READ, (listening, place))
+
+        def asked(client: str) -> set[str]:
+            found = set()
+            for _ in range(120):
+                with closing(lab.open(client, family, socket.SOCK_DGRAM)) as calling:
+                    calling.sendto(b"x", (ADDRESS[family], 80))
+                    ((key, _),) = waiting.select(WAIT_S)
+                listening, place = key.data
+                listening.recv(9)
+                found.add(place)
+            return found
+
+        assert {client: asked(client) for client in reached} == reached
+    lab.nft.close()
+
+
 def arrivals(lab: Lab, family: int, ports: Sequence[int], sources: Sequence[str]) -> Counter[int]:
     """Which port of blue1 a datagram from each source arrives at; each source is a new flow."""
     found: Counter[int] = Counter()
@@ -234,18 +289,20 @@ def arrivals(lab: Lab, family: int, ports: Sequence[int], sources: Sequence[str]
     ("sticky", "slots"),
     [*((False, slots) for slots in SPREADS), *((True, slots) for slots in STICKY_SPREADS)],
 )
+@pytest.mark.parametrize("near", [False, True], ids=["all", "near"])
 def test_every_number_that_the_kernel_makes_is_a_slot(
-    lab: Lab, family: int, sticky: bool, slots: int
+    lab: Lab, family: int, sticky: bool, slots: int, near: bool
 ) -> None:
     """Were a key not as the kernel has the number, a packet would find nothing, and be refused."""
     home = lab.places["blue1"].addresses[family]
     ports = [9000 + slot % 8 for slot in range(slots)]
+    client = str(client_number("nd-blue", "udp")) if near else "udp"
     lab.add(
         *(
             SetElement(
                 owner="virtual-web",
-                set_name=spread_set(family, slots, sticky=sticky),
-                element=(ADDRESS[family], "udp", "80", str(slot)),
+                set_name=spread_set(family, slots, sticky=sticky, near=near),
+                element=(ADDRESS[family], client, "80", str(slot)),
                 value=(home, str(port)),
             )
             for slot, port in enumerate(ports)

@@ -22,7 +22,7 @@ from netd.model.names import (
     tunnel_name,
     veth_name,
 )
-from netd.plan.virtual import LINK as VIRTUAL_LINK
+from netd.plan.virtual_views import LINK as VIRTUAL_LINK
 from netd.systemd import ServiceManager, take_sockets
 
 REPOSITORY = Path(__file__).parents[2]

@@ -13,6 +13,7 @@ from netd.engine.virtuals import balancing, catalogue, virtuals
 from netd.engine.virtuals.definitions import CLAIMS
 from netd.model.endpoint import PortMapping, Sandbox
 from netd.model.errors import Exhausted, Invalid, NotFound, Unavailable
+from netd.model.names import bridge_name
 from netd.model.service import (
     CheckResult,
     CheckSpec,
@@ -24,7 +25,9 @@ from netd.model.service import (
     Weights,
 )
 from netd.plan.objects import SetElement
-from netd.plan.virtual import LINK, Flows, wished
+from netd.plan.virtual import Flows, wished
+from netd.plan.virtual_rules import client_number
+from netd.plan.virtual_views import LINK
 from tests.unit.engine_fixture import DISK_FULL, Host
 from tests.unit.memory_cluster import Mesh
 
@@ -83,7 +86,7 @@ def targets(host: Host, service: str = "web") -> set[str]:
 
 def elements(host: Host) -> list[SetElement]:
     found = host.kernel.simulation.of_type(SetElement)
-    return [obj for obj in found if obj.set_name.startswith(("spread", "sticky"))]
+    return [obj for obj in found if obj.set_name.startswith(("spread", "sticky", "near"))]
 
 
 async def checked(host: Host) -> None:
@@ -348,6 +351,76 @@ async def test_a_network_of_one_host_is_not_that_of_the_same_name_on_another(
     await two.engine.services.put("web-1", ServiceSpec(name="web", port=80, endpoint=web.id))
     await settled(*hosts)
     assert [len(targets(host)) for host in hosts] == [0, 1, 0]
+
+
+def led(host: Host) -> dict[str, set[str]]:
+    """The addresses that clients are led to, by the link that they are at; "" for all others."""
+    links = (LINK, *(bridge_name(each.name) for each in host.engine.networks()))
+    names = {str(client_number(link, "tcp")): link for link in links}
+    found: dict[str, set[str]] = {}
+    for each in elements(host):
+        link = names[each.element[1]] if each.set_name.startswith("near") else ""
+        found.setdefault(link, set()).add(each.value[0])
+    return found
+
+
+async def test_clients_are_led_to_instances_that_they_reach_from_their_network(host: Host) -> None:
+    await expose(host)
+    for number, name in enumerate(("blue", "red", "green", "grey")):
+        await host.network(
+            name, subnets=(f"10.{20 + number}.0.0/24",), isolated=name in ("blue", "red")
+        )
+    for name in ("blue", "red", "green"):
+        endpoint = await host.attach(name, name)
+        spec = ServiceSpec(name="web", port=8080, endpoint=endpoint.id)
+        await host.engine.services.put(name, spec)
+    await register(host, "far", "198.51.100.1")
+    everything = {"10.20.0.2", "10.21.0.2", "10.22.0.2", "198.51.100.1"}
+    reached = {
+        "": {"198.51.100.1"},
+        LINK: everything,
+        "nd-blue": {"10.20.0.2", "198.51.100.1"},
+        "nd-red": {"10.21.0.2", "198.51.100.1"},
+        "nd-green": {"10.22.0.2", "198.51.100.1"},
+        "nd-grey": {"10.22.0.2", "198.51.100.1"},
+    }
+    assert led(host) == reached
+    await checked(host)
+    await host.engine.delete_network("grey")
+    await settled(host)
+    del reached["nd-grey"]
+    assert led(host) == reached
+    before = [str(each) for each in elements(host)]
+    host.kernel.operations.clear()
+    await host.restart()
+    assert [str(each) for each in elements(host)] == before
+    assert not [text for text in host.kernel.operations if "element" in text]
+    await deregister(host, "far")
+    del reached[""]
+    assert led(host) == {link: found - {"198.51.100.1"} for link, found in reached.items()}
+    await checked(host)
+
+
+async def test_an_internal_network_is_led_to_the_host_itself_and_not_outside(host: Host) -> None:
+    await expose(host)
+    await register(host, "here", "192.0.2.10")
+    await register(host, "far", "198.51.100.1")
+    assert led(host) == {"": {"192.0.2.10", "198.51.100.1"}}
+    await host.network("green", subnets=("10.20.0.0/24",), internal=True)
+    await settled(host)
+    assert led(host)["nd-green"] == {"192.0.2.10"}
+    await checked(host)
+
+
+async def test_nobody_is_led_to_a_place_of_the_same_address_as_one_on_another_host(
+    hosts: list[Host],
+) -> None:
+    one, two, _ = hosts
+    await one.network("blue", subnets=("10.20.0.0/24",))
+    await expose(one)
+    await register(two, "web-1", "10.20.0.9")  # which is somewhere else for that host
+    await settled(*hosts)
+    assert [len(targets(host)) for host in hosts] == [0, 1, 1]
 
 
 async def test_a_port_of_a_bridge_sends_back_what_an_instance_sends_itself(host: Host) -> None:

@@ -1,33 +1,42 @@
 """Slots of virtual addresses, and which address each service has."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd.model.service import VirtualPort
+from netd.model.service import Transport, VirtualPort
 from netd.plan.firewall import SETS, element_text
 from netd.plan.objects import Bridge, Route, state_of
 from netd.plan.virtual import (
-    LINK,
-    Backend,
     addresses_of,
     elements,
+    flows_of,
     host_objects,
     numbers_of,
     spread,
     wished,
 )
 from netd.plan.virtual_numbers import Claim, Numbers, assign
-from netd.plan.virtual_rules import SPREADS, STICKY_SPREADS, VirtualPools
+from netd.plan.virtual_rules import (
+    SPREADS,
+    STICKY_SPREADS,
+    VirtualPools,
+    client_number,
+    protocol_of,
+)
+from netd.plan.virtual_views import LINK, OTHERS, Backend, Bridged, Networks, views
 
 POOLS = VirtualPools("10.191.0.0/16", "fd6e:6574:6400::/112")
 ADDRESSES = ("10.191.0.9", "fd6e:6574:6400::9")
 
 
-def backend(name: str, weight: int = 1, port: int = 8080, address: str = "10.20.0.2") -> Backend:
-    return Backend(id=name, address=address, port=port, weight=weight)
+def backend(
+    name: str, weight: int = 1, port: int = 8080, address: str = "10.20.0.2", **more: Any
+) -> Backend:
+    return Backend(id=name, address=address, port=port, weight=weight, **more)
 
 
 def named(number: int) -> list[Backend]:
@@ -153,6 +162,92 @@ def test_an_instance_without_a_port_takes_what_has_a_target_port() -> None:
     ports = (VirtualPort(port=80), VirtualPort(port=81, target_port=8081))
     found = elements("virtual-web", ADDRESSES[:1], ports, [backend("a", port=0)], "none")
     assert [(each.element[2], each.value[1]) for each in found] == [("81", "8081")]
+
+
+networks = st.dictionaries(
+    st.sampled_from(["blue", "red", "green", "grey"]),
+    st.tuples(st.booleans(), st.booleans()),
+).map(
+    lambda found: {
+        name: Bridged(link=f"nd-{name}", isolated=isolated, internal=internal)
+        for name, (isolated, internal) in found.items()
+    }
+)
+
+
+@st.composite
+def hosts(draw: st.DrawFn) -> tuple[Networks, list[Backend]]:
+    """A host's networks, and instances in them, at the host and elsewhere."""
+    known = draw(networks)
+    places = draw(st.lists(st.sampled_from(["", "host", *known]), max_size=6))
+    found = [
+        backend(f"web-{at}", network="" if place == "host" else place, at_host=place == "host")
+        for at, place in enumerate(places)
+    ]
+    return Networks(known), found
+
+
+def passes(client: Bridged, target: Backend, known: Networks) -> bool:
+    """What the chain `filter_forward` does with a packet from the client that was led there."""
+    if target.at_host:
+        return True  # it does not come there
+    out = known.by_name.get(target.network)
+    if out == client:
+        return True
+    if client.internal or (out is not None and (out.internal or out.isolated)):
+        return False
+    return not (client.isolated and out is not None)
+
+
+@given(hosts())
+def test_clients_are_led_to_all_that_they_reach_and_nowhere_else(
+    host: tuple[Networks, list[Backend]],
+) -> None:
+    known, some = host
+    found = views(some, known)
+    for client in known.by_name.values():
+        others = [] if client.internal else found[OTHERS]
+        assert found.get(client.link, others) == [
+            each for each in some if passes(client, each, known)
+        ]
+    assert found.get(LINK, found[OTHERS]) == some
+    assert set(found) <= {OTHERS, LINK, *(each.link for each in known.by_name.values())}
+
+
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_what_goes_by_a_link_has_a_protocol_nevertheless(protocol: Transport) -> None:
+    known = Networks({name: Bridged(link=f"nd-{name}") for name in map(str, range(50))})
+    some = [backend(each, network=each, address=f"10.0.{each}.2") for each in known.by_name]
+    port = VirtualPort(port=80, protocol=protocol)
+    found = elements("o", ADDRESSES[:1], [port], some, "none", networks=known)
+    assert len(state_of(found)) == len(found)
+    assert {protocol_of(each) for each in found} == {protocol}
+    assert {each.target for each in flows_of(found)} == {each.address for each in some}
+
+
+def test_only_where_it_makes_a_difference_a_network_has_elements_of_its_own() -> None:
+    known = Networks(
+        {
+            "blue": Bridged(link="nd-blue"),
+            "red": Bridged(link="nd-red"),
+            "a": Bridged(link="nd-a", isolated=False),
+            "b": Bridged(link="nd-b", isolated=False),
+            "green": Bridged(link="nd-green", internal=True),
+        }
+    )
+
+    def links(*some: Backend) -> set[str]:
+        found = elements("o", ADDRESSES[:1], [VirtualPort(port=80)], some, "none", networks=known)
+        assert all(element_text(each) for each in found)
+        every = (LINK, *map("nd-{}".format, known.by_name))
+        names = {str(client_number(each, "tcp")): each for each in every} | {"tcp": ""}
+        return {names[each.element[1]] for each in found}
+
+    assert links(backend("x")) == {""}
+    assert links(backend("x", network="blue")) == {LINK, "nd-blue"}
+    assert links(backend("x", network="blue"), backend("y")) == {"", LINK, "nd-blue"}
+    assert links(backend("x", network="a")) == {LINK, "nd-a", "nd-b"}
+    assert links(backend("x", at_host=True)) == {"", "nd-green"}
 
 
 def test_the_host_has_a_way_to_the_pools() -> None:

@@ -83,6 +83,15 @@ class Balancing:
             self._instances.host_addresses = own
             self.touch(self._drain_s)
 
+    def network_changed(self, name: str) -> None:
+        """A network is new, gone, or this host has it now, or has it no more."""
+        self.touch(self._instances.in_network(name))
+        for network in self._instances.look_around():
+            if network.is_open:
+                self.touch(self._instances.in_open_networks())
+            if network.internal:
+                self.touch(self._at_host)
+
     def ports_changed(self) -> None:
         """Ports of this host lead elsewhere now."""
         self.touch(self._at_host)
@@ -185,19 +194,20 @@ class Balancing:
         backends = self._instances.backends(name)
         if name in self._inherited:
             backends += self._inherited.unheard(name)
-        addresses = addresses_of(self._pools, number)
-        found = elements(owner_of(name), addresses, spec.ports, backends, spec.affinity)
-        if any(each.value[0] in self._instances.host_addresses for each in found):
+        if self._instances.are_at_host(backends):
             self._at_host.add(name)
         else:
             self._at_host.discard(name)
-        found = [self._instances.led_on(each) for each in found if not self._is_tunnel(each)]
+        found = elements(
+            owner_of(name),
+            addresses_of(self._pools, number),
+            spec.ports,
+            backends,
+            spec.affinity,
+            lead=self._instances.lead,
+            networks=self._instances.networks,
+        )
         return self._inherited.unless_same(name, found) if name in self._inherited else found
-
-    def _is_tunnel(self, element: SetElement) -> bool:
-        """Whether it would lead to other hosts' tunnels, which take frames for all networks."""
-        port = str(self._parts.settings.vxlan_port)
-        return element.element[1] == "udp" and element.value[1] == port
 
     def _known(self, name: str) -> list[SetElement]:
         known = self._parts.intent.desired.of(owner_of(name))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from netd.plan.firewall import SETS
 from netd.plan.objects import Object, SetElement
-from netd.plan.virtual import Backend
+from netd.plan.virtual_views import Backend
 
 OWNER = "virtual-"
 
@@ -71,4 +71,4 @@ class Inherited:
 
 
 def _leads(elements: Iterable[SetElement]) -> Counter[tuple[str, ...]]:
-    return Counter((each.set_name, *each.element[:3], *each.value) for each in elements)
+    return Counter((each.set_name, *each.element[:-1], *each.value) for each in elements)

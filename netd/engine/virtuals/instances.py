@@ -2,22 +2,25 @@
 
 import ipaddress
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from msgspec.structs import replace
 
 from netd.engine.intent import Intent
 from netd.engine.services.catalogue import Catalogue
+from netd.engine.virtuals.whereabouts import Whereabouts
 from netd.model.network import Network
-from netd.model.service import Service
+from netd.model.service import Service, Transport, VirtualPort
 from netd.plan.objects import HOST, SetElement
-from netd.plan.virtual import Backend
+from netd.plan.virtual import at_port
 from netd.plan.virtual_rules import VirtualPools
+from netd.plan.virtual_views import Backend, Bridged, Networks
 
 
 class Instances:
-    """`find` knows a network of this host or of the cluster by name.
+    """`find` knows a network of this host or of the cluster by name, `tunnel_port` is the UDP port
+    at which hosts take frames for all networks.
 
     An instance in a network that this host has nothing of cannot be reached from it.
     """
@@ -29,7 +32,10 @@ class Instances:
         catalogue: Catalogue,
         find: Callable[[str], Network | None],
         pools: VirtualPools,
+        tunnel_port: int,
     ) -> None:
+        self._tunnel_port = tunnel_port
+        self._whereabouts = Whereabouts(intent)
         self._node = node
         self._intent = intent
         self._catalogue = catalogue
@@ -51,6 +57,21 @@ class Instances:
             self._of_network[service.network].add(instance)
         return old
 
+    @property
+    def networks(self) -> Networks:
+        """This host's networks that have a bridge, as of the last look."""
+        return self._whereabouts.networks
+
+    def look_around(self) -> set[Bridged]:
+        """See which networks there are now; those that have come, or gone, or are others."""
+        before = self.networks
+        self._whereabouts.look()
+        return set(before.by_name.values()) ^ set(self.networks.by_name.values())
+
+    def in_open_networks(self) -> set[str]:
+        """The services with instances in networks that others reach."""
+        return {service for name in self.networks.open for service in self.in_network(name)}
+
     def in_network(self, network: str) -> set[str]:
         """The services with instances in a network."""
         return {self._known[instance].name for instance in self._of_network.get(network, ())}
@@ -62,8 +83,12 @@ class Instances:
             for service in self._catalogue.named(name)
             if _weight(service) > 0 and self._is_reachable(service)
             for address in service.addresses
-            if self._is_somewhere(address)
+            if self._is_somewhere(address) and self._is_at(service, address)
         ]
+
+    def are_at_host(self, backends: Iterable[Backend]) -> bool:
+        """Whether one of them is at an address of the host's own."""
+        return any(each.address in self.host_addresses for each in backends)
 
     def endpoints(self, name: str) -> frozenset[str]:
         """The endpoints of this host that the service has instances at."""
@@ -77,23 +102,35 @@ class Instances:
         """Whether this host has an instance of the service."""
         return any(service.node == self._node for service in self._catalogue.named(name))
 
-    def led_on(self, element: SetElement) -> SetElement:
-        """The element, to where a published port of this host leads if its target is one.
+    def lead(self, port: VirtualPort, backend: Backend) -> Backend | None:
+        """Where a connection to the port gets at the instance; None: nowhere.
 
-        A packet is translated once: it would not find the published port afterwards.
+        Where a published port of this host is the target, it gets to where that leads: a packet
+        is translated once, and would not find the published port afterwards. Nobody is led to
+        other hosts' tunnels, which take frames for all networks.
         """
-        address, port = element.value
-        if address not in self.host_addresses:
-            return element
-        state = self._intent.desired.state
-        version = 6 if ":" in address else 4
-        service = (element.element[1], port)
-        published = state.get((HOST, "element", f"ports{version}", address, *service)) or state.get(
-            (HOST, "element", f"ports{version}_any", *service)
+        target = at_port(port, backend)
+        if target is None or (port.protocol == "udp" and target.port == self._tunnel_port):
+            return None
+        if target.address in self.host_addresses:
+            target = self._led_on(port.protocol, target)
+        return replace(
+            target,
+            network=self._whereabouts.network_at(target.address),
+            at_host=target.address in self.host_addresses,
         )
+
+    def _led_on(self, protocol: Transport, target: Backend) -> Backend:
+        state = self._intent.desired.state
+        version = 6 if ":" in target.address else 4
+        service = (protocol, str(target.port))
+        published = state.get(
+            (HOST, "element", f"ports{version}", target.address, *service)
+        ) or state.get((HOST, "element", f"ports{version}_any", *service))
         if not isinstance(published, SetElement):
-            return element
-        return replace(element, value=published.value)
+            return target
+        address, port = published.value
+        return replace(target, address=address, port=int(port))
 
     def _is_reachable(self, service: Service) -> bool:
         if not service.network:
@@ -109,6 +146,13 @@ class Instances:
                 return not here  # the kernel keeps them apart from the host itself
             case _:
                 return here  # networks of the same name on other hosts are others
+
+    def _is_at(self, service: Service, address: str) -> bool:
+        """Whether that is where the address leads to on this host: another host's network may
+        have the same subnet as one of this host's.
+        """
+        network = self._whereabouts.network_at(address)
+        return network in ("", service.network) or service.node == self._node
 
 
 def _place_test(pools: VirtualPools) -> Callable[[str], bool]:

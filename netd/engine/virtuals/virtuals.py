@@ -48,7 +48,14 @@ class Virtuals:
         self._services = services
         self._pools = parts.settings.virtual_pools
         self._catalogue = Catalogue(parts, cluster, self._pools, self._defined)
-        self._instances = Instances(parts.settings.node, parts.intent, services, find, self._pools)
+        self._instances = Instances(
+            parts.settings.node,
+            parts.intent,
+            services,
+            find,
+            self._pools,
+            parts.settings.vxlan_port,
+        )
         self._balancing = Balancing(
             parts, host, self._pools, self._catalogue, self._instances, has_died
         )
@@ -67,6 +74,7 @@ class Virtuals:
 
     def start(self) -> None:
         """Follow the cluster and the instances, from what is so now."""
+        self._instances.look_around()
         self._stop = self._cluster.watch(self._heard)
         self._unsubscribe = self._services.subscribe(self._instance_changed)
         self._balancing.mirror_all()
@@ -143,7 +151,7 @@ class Virtuals:
 
     def network_changed(self, name: str) -> None:
         """A network is new, gone, or this host has it now, or has it no more."""
-        self._balancing.touch(self._instances.in_network(name))
+        self._balancing.network_changed(name)
 
     def endpoint_changed(self, endpoint: Endpoint) -> None:
         if endpoint.ports:
