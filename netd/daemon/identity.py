@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from netd.cluster import identity
-from netd.engine.core import NODE_ID
 from netd.engine.interfaces import Change, Store
+from netd.engine.startup import NODE_ID
 
 FACT: Final = "cluster-identity"  # in the store: the member's id
 

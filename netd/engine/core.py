@@ -5,19 +5,14 @@ from collections.abc import AsyncIterator, Sequence
 import msgspec
 
 from netd.engine.blocks import Blocks
-from netd.engine.busy import Busy
+from netd.engine.checkup import Checkup
 from netd.engine.cluster import Membership
-from netd.engine.cluster_doctor import examine_cluster
-from netd.engine.conditions import Conditions
 from netd.engine.departures import Departures
-from netd.engine.directory import Feed, Following
-from netd.engine.doctor import examine, examine_objects, examine_registry
+from netd.engine.directory import Following
 from netd.engine.endpoints import Endpoints
 from netd.engine.entries import Surroundings
-from netd.engine.events import EventLog
 from netd.engine.explain import Explainer
 from netd.engine.host import Host
-from netd.engine.intent import Intent
 from netd.engine.interfaces import (
     Change,
     Clock,
@@ -29,33 +24,28 @@ from netd.engine.interfaces import (
     Trigger,
 )
 from netd.engine.kv import MakeKeys, open_keys
-from netd.engine.names import NameTable
 from netd.engine.networks import Networks
 from netd.engine.notes import Notes
 from netd.engine.overlay.overlays import Overlays
 from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
-from netd.engine.reaper import Reaper
 from netd.engine.reconciler import Reconciler
-from netd.engine.registry import Registry
 from netd.engine.reservations import Reservations
 from netd.engine.services.catalogue import Catalogue
 from netd.engine.services.services import Services
 from netd.engine.settings import Reload, Settings
-from netd.engine.startup import BOOT_ID, restore, same_boot
+from netd.engine.showing import Showing
+from netd.engine.startup import BOOT_ID, remember_node, restore, same_boot
 from netd.engine.topology import topology
-from netd.engine.tunnel_doctor import examine_tunnels, try_tunnels
 from netd.engine.user_events import UserEvents
 from netd.engine.virtuals.virtuals import Virtuals
 from netd.engine.watch import Watch
-from netd.locks import KeyedLocks
 from netd.model.condition import Condition
-from netd.model.directory import RegistryReport, RegistryState, ZoneEntry
+from netd.model.directory import RegistryReport, RegistryState
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch, Protocol
 from netd.model.event import Event
 from netd.model.explanation import Explanation
 from netd.model.network import Network, NetworkSpec
-from netd.model.service import Service
 from netd.model.topology import Topology
 from netd.model.user_event import UserEventSpec
 from netd.model.views import (
@@ -69,11 +59,7 @@ from netd.model.views import (
     Status,
     Trace,
 )
-from netd.plan.compile import forwarded_families
 from netd.plan.objects import HOST_OWNER
-from netd.tasks import Tasks
-
-NODE_ID = "node-id"
 
 
 class Engine:
@@ -117,20 +103,21 @@ class Engine:
         parts.names.network_changed = self._network_changed
         departures.followers += [self.services.following, parts.names]
         self._endpoints.followers += [departures, self.services.following]
-        self._departures = departures
         self.virtuals = Virtuals(
             parts,
             host,
             cluster,
             self.catalogue,
             find=self._networks.find,
-            has_died=self._has_died,
+            has_died=departures.has_died,
         )
         host.followers.append(self.virtuals.host_has)
         self._endpoints.followers.append(self.virtuals)
         self._reconciler = Reconciler(parts, host, self._endpoints)
         self._watch = Watch(parts, host, self._reconciler, departures)
         self._explainer = Explainer(parts, cluster, self.cluster, self._overlays)
+        self._showing = Showing(parts, self._networks, self._overlays)
+        self._checkup = Checkup(parts, host, self.cluster, self._reconciler, self._explainer)
         self._started_at = parts.now()
         self._ready = False
         self.reload = Reload()
@@ -154,29 +141,8 @@ class Engine:
         """
         snapshot = await store.load()
         facts = await kernel.facts()
-        events = EventLog(clock)
-        zone = ZoneEntry(
-            zone=settings.zone, node=settings.node, node_id=cluster.id, settings=settings.registry
-        )
-        feed = Feed(zone, begins=round(clock.wall_s() * 1000))
-        parts = Parts(
-            kernel=kernel,
-            store=store,
-            clock=clock,
-            settings=settings,
-            facts=facts,
-            intent=Intent(settings.quarantine_s),
-            feed=feed,
-            names=NameTable(settings.zone, settings.registry.ttl_s, feed),
-            registry=Registry(clock, feed, wanted=settings.registry_wanted),
-            events=events,
-            conditions=Conditions(events),
-            busy=Busy(),
-            locks=KeyedLocks(),
-            tasks=Tasks(),
-            reaper=Reaper(kernel, clock),
-        )
-        node_id = await _remember_node(store, snapshot, clock)
+        parts = Parts.make(kernel, store, clock, settings, facts, cluster.id)
+        node_id = await remember_node(store, snapshot, clock)
         # A boot sets all sysctls anew.
         kept = snapshot.facts if same_boot(snapshot, facts) else {}
         engine = cls(parts, Host(parts, node_id, kept), cluster, make_keys, authority)
@@ -226,20 +192,7 @@ class Engine:
 
         Raises `Unavailable`, with nothing changed.
         """
-        old = self._parts.settings
-        await self._networks.follow(
-            msgspec.structs.replace(
-                settings,
-                node=old.node,
-                version=old.version,
-                zone=old.zone,
-                vxlan_port=old.vxlan_port,
-                virtual_pools=old.virtual_pools,
-                registry=old.registry,
-                registry_wanted=old.registry_wanted,
-                script_checks=old.script_checks,
-            )
-        )
+        await self._networks.follow(settings.over(self._parts.settings))
         self.cluster.settings_changed()
         self._parts.intent.set_quarantine(settings.quarantine_s)
         self._repair()
@@ -264,15 +217,6 @@ class Engine:
             self._parts.registry.opens(name, revision)
         if feed.network(name) != before:
             self.virtuals.network_changed(name)
-
-    def _has_died(self, service: Service) -> bool:
-        """Whether an instance that is gone has gone with its endpoint."""
-        endpoint = service.endpoint
-        if not endpoint or not service.network:  # one at the host's address shares that
-            return False
-        if service.node == self._parts.settings.node:
-            return endpoint not in self._parts.intent.records or endpoint in self._departures
-        return not self._parts.feed.has("endpoint", endpoint)
 
     def end_streams(self) -> None:
         """End streams of events and names once their readers have what there is."""
@@ -302,13 +246,13 @@ class Engine:
     async def create_network(self, spec: NetworkSpec) -> tuple[Network, bool]:
         network, created = await self._networks.create(spec)
         self._network_changed(network.name)
-        return self._shown_network(network), created
+        return self._showing.network(network), created
 
     def networks(self) -> tuple[Network, ...]:
-        return tuple(map(self._shown_network, self._networks.all()))
+        return self._showing.networks()
 
     def network(self, ref: str) -> Network:
-        return self._shown_network(self._networks.network(ref))
+        return self._showing.network(self._networks.network(ref))
 
     async def delete_network(self, ref: str) -> None:
         known = self._networks.find(ref)
@@ -329,7 +273,7 @@ class Engine:
         self, network: str, request: AttachRequest, *, handover: bool = False
     ) -> tuple[Endpoint, bool]:
         endpoint, created = await self._endpoints.attach(network, request, handover=handover)
-        return self._shown_endpoint(endpoint), created
+        return self._showing.endpoint(endpoint), created
 
     def endpoints(
         self,
@@ -339,26 +283,16 @@ class Engine:
         node: str | None = None,
     ) -> tuple[Endpoint, ...]:
         """All endpoints that match; raises `NotFound` for a network there is not."""
-        intent = self._parts.intent
-        network_id = self._networks.network(network).id if network is not None else None
-        found = [
-            record.endpoint
-            for record in intent.records.values()
-            if network_id in (None, record.endpoint.network_id)
-            and container_id in (None, record.endpoint.container_id)
-            and node in (None, record.endpoint.node)
-        ]
-        found.sort(key=lambda endpoint: (endpoint.network, endpoint.name, endpoint.id))
-        return tuple(map(self._shown_endpoint, found))
+        return self._showing.endpoints(network=network, container_id=container_id, node=node)
 
     def endpoint(self, endpoint_id: str) -> Endpoint:
-        return self._shown_endpoint(self._parts.intent.record(endpoint_id).endpoint)
+        return self._showing.endpoint(self._parts.intent.record(endpoint_id).endpoint)
 
     async def unmoved(self) -> frozenset[str]:
         return await self._endpoints.unmoved()
 
     async def update_endpoint(self, endpoint_id: str, patch: EndpointPatch) -> Endpoint:
-        return self._shown_endpoint(await self._endpoints.update(endpoint_id, patch))
+        return self._showing.endpoint(await self._endpoints.update(endpoint_id, patch))
 
     async def detach(self, endpoint_id: str) -> None:
         await self._endpoints.detach(endpoint_id)
@@ -456,28 +390,11 @@ class Engine:
         return await self._reconciler.full_pass()
 
     async def doctor(self) -> tuple[Finding, ...]:
-        await self._host.look()
-        await self.cluster.look()
-        planned = await self._reconciler.plan()
-        forwarded = forwarded_families(self._parts.intent.networks.values())
-        status = self.status()
-        of_host = examine(
-            self._parts.facts,
-            status,
-            planned,
-            reload=self.reload,
-            owners={HOST_OWNER, *self._parts.intent.networks, *self._parts.intent.records},
-            retired=self._parts.reaper.waiting,
-            forwarded=forwarded,
+        return await self._checkup.run(
+            self.status,
+            self.reload,
+            lambda: (*self.networks(), *self.endpoints(), *self.services.troubled()),
         )
-        of_cluster = examine_cluster(self.cluster.health(), self.cluster.members(), status)
-        trials = await try_tunnels(self._parts.kernel, self._explainer.directory())
-        of_tunnels = examine_tunnels(trials, self._parts.settings.vxlan_port)
-        of_objects = examine_objects(
-            (*self.networks(), *self.endpoints(), *self.services.troubled())
-        )
-        of_registry = examine_registry(self._parts.registry.state())
-        return of_host + of_objects + of_cluster + of_tunnels + of_registry
 
     async def explain(
         self, source: str, destination: str, protocol: Protocol, port: int | None
@@ -486,23 +403,3 @@ class Engine:
 
     def topology(self) -> Topology:
         return topology(self._explainer.directory())
-
-    def _shown_network(self, network: Network) -> Network:
-        network = self._overlays.as_it_would_be(network)
-        conditions = self._parts.conditions.of(network.id)
-        return msgspec.structs.replace(network, conditions=conditions) if conditions else network
-
-    def _shown_endpoint(self, endpoint: Endpoint) -> Endpoint:
-        conditions = self._parts.conditions.of(endpoint.id)
-        if not conditions:
-            return endpoint
-        return msgspec.structs.replace(endpoint, conditions=conditions, state="degraded")
-
-
-async def _remember_node(store: Store, snapshot: Snapshot, clock: Clock) -> str:
-    """The node's id, made at the first start and kept for good."""
-    node_id = snapshot.facts.get(NODE_ID)
-    if node_id is None:
-        node_id = clock.new_id() + clock.new_id()
-        await store.commit(Change(put_facts={NODE_ID: node_id}))
-    return node_id

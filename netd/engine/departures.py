@@ -11,6 +11,7 @@ from netd.engine.interfaces import Trigger
 from netd.engine.parts import Parts
 from netd.model.endpoint import Endpoint
 from netd.model.errors import KernelFailure
+from netd.model.service import Service
 from netd.plan.objects import HOST
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,15 @@ class Departures:
     def __contains__(self, endpoint_id: str) -> bool:
         """Whether the endpoint has ended, though intent still has it."""
         return endpoint_id in self._ended
+
+    def has_died(self, service: Service) -> bool:
+        """Whether an instance that is gone has gone with its endpoint."""
+        endpoint = service.endpoint
+        if not endpoint or not service.network:  # one at the host's address shares that
+            return False
+        if service.node == self._parts.settings.node:
+            return endpoint not in self._parts.intent.records or endpoint in self._ended
+        return not self._parts.feed.has("endpoint", endpoint)
 
     def notice(self, trigger: Trigger) -> None:
         """Something has happened in the kernel; called on the event loop."""

@@ -34,6 +34,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kv_holder: str = ""
     debounce_s: float = 0.05
 
+    def over(self, running: "Settings") -> "Settings":
+        """What is in force when these take the place of `running` without a restart."""
+        return msgspec.structs.replace(
+            self,
+            node=running.node,
+            version=running.version,
+            zone=running.zone,
+            vxlan_port=running.vxlan_port,
+            virtual_pools=running.virtual_pools,
+            registry=running.registry,
+            registry_wanted=running.registry_wanted,
+            script_checks=running.script_checks,
+        )
+
 
 class Reload(msgspec.Struct, frozen=True, kw_only=True):
     """What of the configuration is not in force since the last reload; empty: nothing.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from netd.engine.allocation import leases_of
 from netd.engine.blocks import Blocks
-from netd.engine.interfaces import Change, Snapshot
+from netd.engine.interfaces import Change, Clock, Snapshot, Store
 from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
 from netd.model.condition import Condition
@@ -17,12 +17,22 @@ from netd.plan.ports import describe
 
 log = logging.getLogger(__name__)
 
-BOOT_ID = "boot-id"  # a fact in the store
+BOOT_ID = "boot-id"  # facts in the store
+NODE_ID = "node-id"
 
 
 def same_boot(snapshot: Snapshot, facts: Facts) -> bool:
     """Whether the snapshot was written since the host was booted."""
     return snapshot.facts.get(BOOT_ID, facts.boot_id) == facts.boot_id
+
+
+async def remember_node(store: Store, snapshot: Snapshot, clock: Clock) -> str:
+    """The node's id, made at the first start and kept for good."""
+    node_id = snapshot.facts.get(NODE_ID)
+    if node_id is None:
+        node_id = clock.new_id() + clock.new_id()
+        await store.commit(Change(put_facts={NODE_ID: node_id}))
+    return node_id
 
 
 async def restore(

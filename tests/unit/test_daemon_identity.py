@@ -6,8 +6,8 @@ import pytest
 
 from netd.cluster.identity import KEY_FILE, NodeKey
 from netd.daemon import identity
-from netd.engine.core import NODE_ID
 from netd.engine.interfaces import Change
+from netd.engine.startup import NODE_ID
 from netd.store.database import FILE_NAME
 from netd.store.sqlite import SqliteStore
 
