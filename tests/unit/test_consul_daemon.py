@@ -2,23 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import aiohttp
 import pytest
 
-from netd.api.auth import Authority
-from netd.api.server import ApiServer
-from netd.registry.api import Api
 from netd.registry.catalog.catalog import Catalog
 from netd.registry.consul.api import ConsulApi, unix_ms
 from netd.registry.consul.keys import Keys
-from netd.registry.feed import Feed
-from netd.registry.http.caller import Callers
 from netd.registry.http.listeners import Wanted
 from netd.registry.names import Names
+from tests.unit.daemon_lab import answering, daemon
 from tests.unit.engine_fixture import Host
 from tests.unit.memory_cluster import Mesh
 
@@ -48,45 +44,26 @@ class Place(NamedTuple):
 
 @asynccontextmanager
 async def place(folder: Path, mesh: Mesh, number: int) -> AsyncIterator[Place]:
-    folder = folder / str(number)
-    folder.mkdir()
-    host = Host(folder, mesh, node=f"node-{number}", node_id=str(number) * 32)
-    server = ApiServer(await host.start(), authority=Authority())
-    socket = str(folder / "netd.sock")
-    await server.start(socket)
-    feed, calls, catalog = Feed(socket), Api(socket), Catalog(unix_ms)
-    names = Names(feed)
-    callers = Callers(names.scope_of)
-    keys = Keys(socket)
-    consul = ConsulApi(
-        calls,
-        catalog,
-        callers,
-        drain=feed.drain,
-        changed=lambda: None,
-        wanted=lambda settings: Wanted(),
-        more=(keys.routes,),
-    )
-    feed.readers += [names, callers, catalog, *consul.readers]
-    feed.start()
-    loop = asyncio.get_running_loop()
-    accepting = await loop.create_server(consul.server.factory, "127.0.0.1", 0)
-    http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE_S))
-    port = accepting.sockets[0].getsockname()[1]
-    try:
+    async with AsyncExitStack() as stack:
+        of = await stack.enter_async_context(daemon(folder, mesh, number))
+        catalog, keys = Catalog(unix_ms), Keys(of.socket)
+        stack.push_async_callback(keys.close)
+        consul = ConsulApi(
+            of.calls,
+            catalog,
+            of.callers,
+            drain=of.feed.drain,
+            changed=lambda: None,
+            wanted=lambda settings: Wanted(),
+            more=(keys.routes,),
+        )
+        url = await stack.enter_async_context(answering(of, consul, catalog))
+        timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
+        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
         async with asyncio.timeout(DEADLINE_S):
-            while not feed.connected or catalog.node(f"node-{number}") is None:
+            while not of.feed.connected or catalog.node(f"node-{number}") is None:
                 await asyncio.sleep(0.005)
-        yield Place(host, names, catalog, f"http://127.0.0.1:{port}", http)
-    finally:
-        await http.close()
-        accepting.close()
-        feed.close()
-        await consul.close()
-        await keys.close()
-        await calls.close()
-        await server.stop()
-        await host.stop()
+        yield Place(of.host, of.names, catalog, url, http)
 
 
 async def until(where: Place, path: str, condition: Callable[[Any], bool]) -> Any:

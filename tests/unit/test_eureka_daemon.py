@@ -1,6 +1,5 @@
 """Eureka's API on two hosts of one cluster, with their real daemons on the kernel in memory."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -8,15 +7,10 @@ from typing import NamedTuple
 
 import aiohttp
 
-from netd.api.auth import Authority
-from netd.api.server import ApiServer
 from netd.model.service import CheckSpec, Maintenance, Service, ServiceSpec
-from netd.registry.api import Api
 from netd.registry.eureka.api import EurekaApi
-from netd.registry.feed import Feed
-from netd.registry.http.caller import Callers
 from netd.registry.http.listeners import Wanted
-from netd.registry.names import Names
+from tests.unit.daemon_lab import answering, daemon
 from tests.unit.engine_fixture import Host
 from tests.unit.eureka_lab import Client, instance_object, until
 from tests.unit.memory_cluster import Mesh
@@ -42,37 +36,17 @@ class Place(NamedTuple):
 
 @asynccontextmanager
 async def place(folder: Path, mesh: Mesh, number: int) -> AsyncIterator[Place]:
-    folder = folder / str(number)
-    folder.mkdir()
-    host = Host(folder, mesh, node=f"node-{number}", node_id=str(number) * 32)
-    server = ApiServer(await host.start(), authority=Authority())
-    socket = str(folder / "netd.sock")
-    await server.start(socket)
-    feed, calls = Feed(socket), Api(socket)
-    names = Names(feed)
-    callers = Callers(names.scope_of)
-    eureka = EurekaApi(
-        calls,
-        callers,
-        drain=feed.drain,
-        changed=lambda: None,
-        wanted=lambda settings: Wanted(),
-    )
-    feed.readers += [names, callers, *eureka.readers]
-    feed.start()
-    accepting = await asyncio.get_running_loop().create_server(
-        eureka.server.factory, "127.0.0.1", 0
-    )
-    try:
-        await until(lambda: eureka.view.ready)
-        yield Place(host, eureka, f"http://127.0.0.1:{accepting.sockets[0].getsockname()[1]}")
-    finally:
-        accepting.close()
-        feed.close()
-        await eureka.close()
-        await calls.close()
-        await server.stop()
-        await host.stop()
+    async with daemon(folder, mesh, number) as of:
+        eureka = EurekaApi(
+            of.calls,
+            of.callers,
+            drain=of.feed.drain,
+            changed=lambda: None,
+            wanted=lambda settings: Wanted(),
+        )
+        async with answering(of, eureka) as url:
+            await until(lambda: eureka.view.ready)
+            yield Place(of.host, eureka, url)
 
 
 class World(NamedTuple):
