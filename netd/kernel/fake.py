@@ -20,16 +20,17 @@ from netd.kernel.faults import Faults
 from netd.kernel.hands import Hands
 from netd.kernel.refusal import Refused
 from netd.kernel.routing import next_hop
-from netd.kernel.sight import link_fact, trigger_of
+from netd.kernel.sight import trigger_of
+from netd.kernel.simulated_host import DEFAULT_FACTS, host_facts, host_objects
+from netd.kernel.simulated_ports import Ports, clash
 from netd.kernel.simulated_processes import Processes
 from netd.kernel.simulated_view import observed
-from netd.kernel.simulation import OtherLink, Simulation
+from netd.kernel.simulation import Simulation
 from netd.model.endpoint import Sandbox
 from netd.model.errors import Invalid, KernelFailure, NotFound
-from netd.plan.facts import AddressFact, Echo, Facts, LinkFact, NextHop, RouteFact
+from netd.plan.facts import Echo, Facts, NextHop
 from netd.plan.objects import (
     HOST,
-    Address,
     Key,
     Link,
     Loopback,
@@ -51,19 +52,6 @@ from netd.plan.tunnels import FdbEntry, Neighbour
 from netd.plan.virtual import Flows
 
 HOST_INODE: Final = 4026531840  # PROC_NET_INIT_INO, include/uapi/linux/nsfs.h
-BOOT_ID: Final = "7d1f0a52-5f0c-4c7e-9a44-0f3f7a6f2b11"
-
-DEFAULT_FACTS: Final = Facts(
-    node="node-1",
-    boot_id=BOOT_ID,
-    kernel="6.1.0",
-    links=(LinkFact(index=2, name="eth0", mac="02:00:5e:00:00:01"),),
-    addresses=(AddressFact(link="eth0", address="192.0.2.10/24"),),
-    routes=(RouteFact(destination="0.0.0.0/0", link="eth0", gateway="192.0.2.1"),),
-    nameservers=("192.0.2.53",),
-    capabilities=frozenset({"nft", "bridge", "veth", "macvlan", "ipvlan", "ifb", "tbf", "vxlan"}),
-)
-
 FileKind = Literal["file", "directory", "fifo", "mount namespace"]
 Events = Literal["delivered", "lost", "silent"]
 
@@ -96,14 +84,13 @@ class FakeKernel:
         self.forgotten: list[Flows] = []
         self.echoes: dict[str, int] = {}
         self.announced: list[str] = []
-        self.others_ports: set[HeldPort] = set()
+        self.ports = Ports()
         self.by_hand = Hands(self)
         self.faults = Faults()
         self.simulation = Simulation(self._changed)
         self.places: dict[str, Sandbox | FileKind] = {}
         self.processes = Processes()
         self._facts = facts
-        self._held: set[HeldPort] = set()
         self._retired: dict[Key, Link] = {}
         self._watchers: dict[int, tuple[asyncio.AbstractEventLoop, Callable[[Trigger], None]]] = {}
         self._numbers = itertools.count(1)
@@ -116,27 +103,9 @@ class FakeKernel:
         self.places[host.path] = self.places["/proc/self/ns/net"] = host
         self.simulation.add_namespace(HOST)
         self.by_hand.set_link("lo", up=True)
-        for link in facts.links:
-            self._indexes[link.name] = link.index
-            if link.name != "lo":
-                self.by_hand.put(
-                    OtherLink(name=link.name, kind=link.kind, mac=link.mac, mtu=link.mtu)
-                )
-        for address in facts.addresses:
-            self.by_hand.put(Address(link=address.link, address=address.address))
-        for route in facts.routes:
-            if route.link is not None:
-                self.by_hand.put(
-                    Route(
-                        destination=route.destination,
-                        link=route.link,
-                        gateway=route.gateway,
-                        table=route.table,
-                        metric=route.metric or None,
-                    )
-                )
-        for name, value in facts.sysctls.items():
-            self.by_hand.put(Sysctl(name=name, value=value))
+        self._indexes.update((link.name, link.index) for link in facts.links)
+        for obj in host_objects(facts):
+            self.by_hand.put(obj)
 
     # What tests look at and arrange.
 
@@ -164,7 +133,7 @@ class FakeKernel:
 
     def process_ended(self) -> None:
         """What the kernel does when the daemon dies: its sockets are closed."""
-        self._held.clear()
+        self.ports.release_all()
         self._watchers.clear()
         self.processes.forget_watches()
 
@@ -172,32 +141,7 @@ class FakeKernel:
 
     async def facts(self) -> Facts:
         await self._called()
-        objects = self.simulation
-        links = [link for link in objects.of_type(Link) if link.ns == HOST]
-        own = [obj for obj in objects.of_type(Route) if obj.ns == HOST]
-        return replace(
-            self._facts,
-            links=tuple(
-                link_fact(link, index=self._index(link), ours=link.key in objects.tagged)
-                for link in links
-            ),
-            addresses=tuple(
-                AddressFact(link=obj.link, address=obj.address)
-                for obj in objects.of_type(Address)
-                if obj.ns == HOST
-            ),
-            routes=tuple(
-                RouteFact(
-                    destination=obj.destination,
-                    link=obj.link,
-                    gateway=obj.gateway,
-                    table=obj.table,
-                    metric=obj.metric or 0,
-                )
-                for obj in own
-            ),
-            sysctls={obj.name: obj.value for obj in objects.of_type(Sysctl) if obj.ns == HOST},
-        )
+        return host_facts(self.simulation, self._index, self._facts)
 
     async def enter(self, *, path: str | None, pid: int | None) -> tuple[Sandbox, frozenset[str]]:
         await self._called()
@@ -273,26 +217,17 @@ class FakeKernel:
         return number
 
     def hold_ports(self, ports: Sequence[HeldPort]) -> list[HeldPort]:
-        taken = [
-            port
-            for port in ports
-            if port not in self._held
-            and any(_clash(port, other) for other in self.others_ports | self._held)
-        ]
-        if not taken:
-            self._held.update(ports)
-        return taken
+        return self.ports.hold(ports)
 
     def release_ports(self, ports: Sequence[HeldPort]) -> None:
-        self._held.difference_update(ports)
+        self.ports.release(ports)
 
     def busy_ports(self, ports: Sequence[HeldPort]) -> list[HeldPort]:
-        taken = self.others_ports | self._held
-        return [port for port in ports if any(_clash(port, other) for other in taken)]
+        return self.ports.busy(ports)
 
     async def flush_conntrack(self, ports: Sequence[HeldPort]) -> int:
         await self._called()
-        stay = [flow for flow in self.flows if not any(_clash(flow, port) for port in ports)]
+        stay = [flow for flow in self.flows if not any(clash(flow, port) for port in ports)]
         number = len(self.flows) - len(stay)
         self.flows = stay
         return number
@@ -439,11 +374,4 @@ class FakeKernel:
 def _is_of(flow: Flows, some: Flows) -> bool:
     return flow == some or (
         not some.target and flow == replace(some, target=flow.target, target_port=flow.target_port)
-    )
-
-
-def _clash(one: HeldPort, other: HeldPort) -> bool:
-    """Whether two sockets cannot be bound to these at the same time."""
-    return (one.protocol, one.family, one.port) == (other.protocol, other.family, other.port) and (
-        one.address == other.address or "" in (one.address, other.address)
     )

@@ -149,10 +149,10 @@ class Hands:
 
     def listen(self, port: HeldPort) -> None:
         """Another program binds a port."""
-        self._kernel.others_ports.add(port)
+        self._kernel.ports.others.add(port)
 
     def close(self, port: HeldPort) -> None:
-        self._kernel.others_ports.discard(port)
+        self._kernel.ports.others.discard(port)
 
     def send(self, port: HeldPort) -> None:
         """Somebody sends UDP to a host port: conntrack remembers the flow."""

@@ -15,8 +15,9 @@ from msgspec.structs import replace
 from netd.engine.core import Engine
 from netd.engine.interfaces import Change, NetworkAuthority, Observation, Scope, Snapshot
 from netd.engine.settings import Settings
-from netd.kernel.fake import DEFAULT_FACTS, FakeKernel
+from netd.kernel.fake import FakeKernel
 from netd.kernel.faults import Crash
+from netd.kernel.simulated_host import DEFAULT_FACTS
 from netd.model.endpoint import AttachRequest, Endpoint, Sandbox
 from netd.model.errors import Unavailable
 from netd.model.event import Event

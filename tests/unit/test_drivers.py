@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from netd.kernel.fake import DEFAULT_FACTS
+from netd.kernel.simulated_host import DEFAULT_FACTS
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointRecord, Sandbox
 from netd.model.errors import Conflict, Exhausted, Invalid, Unavailable
 from netd.model.network import DriverName, Network, NetworkSpec

@@ -6,8 +6,9 @@ import errno
 import pytest
 
 from netd.engine.interfaces import Scope, Trigger
-from netd.kernel.fake import DEFAULT_FACTS, FakeKernel
+from netd.kernel.fake import FakeKernel
 from netd.kernel.faults import Crash
+from netd.kernel.simulated_host import DEFAULT_FACTS
 from netd.model.errors import KernelFailure
 from netd.plan.diff import creation
 from netd.plan.firewall import ruleset

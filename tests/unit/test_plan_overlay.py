@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from netd.kernel.fake import DEFAULT_FACTS
+from netd.kernel.simulated_host import DEFAULT_FACTS
 from netd.model.errors import Conflict, Invalid, NetdError
 from netd.model.network import NetworkSpec
 from netd.model.overlay import Definition
