@@ -21,7 +21,7 @@ import msgspec
 
 from netd.daemon.config import load
 from netd.daemon.main import main
-from netd.daemon.serve import engine_settings
+from netd.daemon.settings.parts import engine_settings
 from netd.engine.clock import SystemClock
 from netd.engine.core import Engine
 from netd.engine.interfaces import Change

@@ -8,7 +8,7 @@ import pytest
 
 from netd.daemon import consul_token
 from netd.daemon.config import ConfigError, load
-from netd.daemon.serve import engine_settings
+from netd.daemon.settings.parts import engine_settings
 from netd.model.consul_token import hash_of
 from netd.model.errors import Invalid
 

@@ -9,7 +9,8 @@ import pytest
 from netd import logs
 from netd.daemon import main
 from netd.daemon.config import load
-from netd.daemon.serve import Daemon, HelperFailed, cluster_settings, work_until
+from netd.daemon.serve import Daemon, HelperFailed, work_until
+from netd.daemon.settings.parts import cluster_settings
 
 
 async def forever() -> None:
