@@ -172,6 +172,7 @@ def test_each_trouble_has_a_remedy(
 
 async def test_the_doctor_sees_drift_and_changes_nothing(host: Host) -> None:
     await host.network("blue")
+    await host.quiet()  # or a pass that is due repairs it
     host.kernel.events = "silent"
     host.kernel.by_hand.delete_link("nd-blue")
     text = host.text()
@@ -182,6 +183,7 @@ async def test_the_doctor_sees_drift_and_changes_nothing(host: Host) -> None:
 
 async def test_links_of_nobody_are_leftovers(host: Host) -> None:
     await host.network("blue")
+    await host.quiet()
     host.kernel.events = "silent"
     stray = Bridge(owner="f" * 16, name="nd-stray", mac="0e:00:00:00:00:01")
     await host.kernel.apply([Operation(verb="add", object=stray, reason="test")], {})
