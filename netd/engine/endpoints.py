@@ -8,14 +8,13 @@ not know; the next start removes them. Where there would be no such tag, inside 
 note in the store leads there.
 """
 
-import logging
-
 from msgspec.structs import replace
 
 from netd.engine.allocation import give_back, leases_of
-from netd.engine.composing import Composer, default_families, leads_outside
+from netd.engine.composing import Composer
 from netd.engine.containers import Containers, check_same
-from netd.engine.failures import explain
+from netd.engine.execution import Execution, note_of
+from netd.engine.farewell import farewell, heirs_of
 from netd.engine.followers import EndpointFollower
 from netd.engine.intent import ports_of
 from netd.engine.interfaces import Change
@@ -26,17 +25,15 @@ from netd.engine.publishing import Publishing
 from netd.engine.requests import check_attach, name_of
 from netd.engine.reservations import Reservations
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch, EndpointRecord, Sandbox
-from netd.model.errors import Exhausted, KernelFailure, NetdError, NotFound, Unavailable
+from netd.model.errors import Exhausted
 from netd.model.names import peer_name
 from netd.model.network import Network
 from netd.plan.bridge import PORTS_MAX
 from netd.plan.compile import needs_routing
 from netd.plan.diff import creation, diff, removal
-from netd.plan.objects import HOST, Ifb, Macvlan, Object, Route, Rule, Veth, state_of
-from netd.plan.operations import Failure, Operation
+from netd.plan.objects import state_of
+from netd.plan.operations import Failure
 from netd.plan.ports import families, held_ports
-
-log = logging.getLogger(__name__)
 
 
 class Endpoints:
@@ -56,6 +53,7 @@ class Endpoints:
         self.followers: list[EndpointFollower] = []
         self._containers = Containers(parts)
         self._composer = Composer(parts, overlays.resolvers)
+        self._execution = Execution(parts, publishing)
 
     async def attach(
         self, ref: str, request: AttachRequest, *, handover: bool = False
@@ -111,15 +109,15 @@ class Endpoints:
         with parts.busy.work_on(endpoint_id):
             parts.intent.add_endpoint(record)
             objects = parts.intent.desired.of(endpoint_id)
-            note = _note(record, objects)
+            note = note_of(record, objects)
             failures: list[Failure] = []
             try:
                 if note:
                     await parts.store.commit(Change(put_endpoints=note))
                 await self._overlays.attaching(record.endpoint)
-                failures = await self._apply(creation(objects, "attach"), record)
+                failures = await self._execution.apply(creation(objects, "attach"), record)
                 if failures:
-                    raise await self._explained(failures, record)
+                    raise await self._execution.explained(failures, record)
                 await self._publishing.forget_flows(ports_of(record))
                 await parts.store.commit(
                     Change(put_endpoints=(record,), delete_leases=allocation.leases_used())
@@ -131,8 +129,8 @@ class Endpoints:
                 self._overlays.detached(record.endpoint)
                 failed = {failure.operation.object.key for failure in failures}
                 made = [obj for obj in objects if obj.key not in failed]
-                await self._undo(removal(made, "attach failed"), record)
-                await self._strike(note)
+                await self._execution.undo(removal(made, "attach failed"), record)
+                await self._execution.strike(note)
                 raise
         parts.names.put(record.endpoint)
         self._tell_changed(record.endpoint)
@@ -169,9 +167,9 @@ class Endpoints:
                 operations = diff(state_of(after), state_of(before))
                 failures: list[Failure] = []
                 try:
-                    failures = await self._apply(operations, new)
+                    failures = await self._execution.apply(operations, new)
                     if failures:
-                        raise await self._explained(failures, new)
+                        raise await self._execution.explained(failures, new)
                     # The same host port may lead elsewhere by now.
                     changed = set(old.endpoint.ports) ^ set(new.endpoint.ports)
                     await self._publishing.forget_flows(
@@ -181,7 +179,7 @@ class Endpoints:
                 except Exception:
                     parts.intent.add_endpoint(old)
                     self._publishing.release_rest(new, old, network)
-                    await self._undo(diff(state_of(before), state_of(after)), new)
+                    await self._execution.undo(diff(state_of(before), state_of(after)), new)
                     raise
                 self._publishing.release_rest(old, new, network)
         parts.names.put(new.endpoint)
@@ -236,10 +234,10 @@ class Endpoints:
         endpoint = record.endpoint
         network = parts.intent.network(endpoint.network_id)
         pools = parts.intent.pools[network.id]
-        heirs = () if why else self._heirs(record)
+        heirs = () if why else heirs_of(parts.intent, record)
         with parts.busy.work_on(endpoint.id, *(heir.endpoint.id for heir in heirs)):
             leases = leases_of(endpoint, pools, parts.clock.wall_s())
-            note = () if why else _note(record, parts.intent.desired.of(endpoint.id))
+            note = () if why else note_of(record, parts.intent.desired.of(endpoint.id))
             await parts.store.commit(
                 Change(
                     delete_endpoints=(endpoint.id,),
@@ -248,7 +246,7 @@ class Endpoints:
                 )
             )
             # What it had can be had again at once: who takes it comes after this in the kernel.
-            operations = self._farewell(record, why or "detach", heirs)
+            operations = farewell(parts.intent, record, why or "detach", heirs)
             parts.intent.remove_endpoint(record)
             parts.names.remove(endpoint.id)
             for follower in self.followers:
@@ -256,8 +254,8 @@ class Endpoints:
             self._overlays.detached(endpoint)
             self._publishing.release(record, network)
             give_back(pools, leases)
-            await self._undo(operations, record)
-            await self._strike(note)
+            await self._execution.undo(operations, record)
+            await self._execution.strike(note)
             parts.reaper.retired(sum(op.verb == "retire" for op in operations))
         await self._overlays.close_unused(network)
         parts.conditions.forget(endpoint.id)
@@ -272,97 +270,6 @@ class Endpoints:
     def _tell_changed(self, endpoint: Endpoint) -> None:
         for follower in self.followers:
             follower.endpoint_changed(endpoint)
-
-    def _heirs(self, record: EndpointRecord) -> tuple[EndpointRecord, ...]:
-        """Who takes over the default route: of the container's other endpoints the oldest that
-        leaves it to netd whether it has one; nobody if there is none.
-        """
-        endpoint = record.endpoint
-        if not endpoint.default_route or record.sandbox is None:
-            return ()
-        intent = self._parts.intent
-        others = [
-            other
-            for other in intent.of_sandbox(record.sandbox.key)
-            if other.endpoint.id != endpoint.id
-        ]
-        kept = frozenset().union(*(default_families(other.endpoint) for other in others))
-        for other in others:
-            if (
-                other.endpoint.container_id == endpoint.container_id  # whose lock is held
-                and other.request.default_route is None
-                and not other.endpoint.default_route
-                and leads_outside(intent.network(other.endpoint.network_id))
-                and not families(other.endpoint.gateways) & kept
-            ):
-                return (replace(other, endpoint=replace(other.endpoint, default_route=True)),)
-        return ()
-
-    def _farewell(
-        self, record: EndpointRecord, reason: str, heirs: tuple[EndpointRecord, ...]
-    ) -> list[Operation]:
-        """What removes the endpoint's objects, and makes its heirs' as they have to be now."""
-        desired = self._parts.intent.desired
-        objects = desired.of(record.endpoint.id)
-        operations = [_retiring(op) for op in removal(objects, reason)]
-        for heir in heirs:
-            # A retired link stays for a moment, and so would its default route, in the way.
-            first = [obj for obj in objects if isinstance(obj, Route) and obj.ns]
-            operations[:0] = [Operation(verb="delete", object=obj, reason=reason) for obj in first]
-            before = state_of(desired.of(heir.endpoint.id))
-            self._parts.intent.add_endpoint(heir)
-            operations += diff(state_of(desired.of(heir.endpoint.id)), before)
-        return operations
-
-    async def _apply(self, operations: list[Operation], record: EndpointRecord) -> list[Failure]:
-        if not operations:
-            return []
-        sandboxes = {record.sandbox.key: record.sandbox} if record.sandbox else {}
-        return await self._parts.kernel.apply(operations, sandboxes)
-
-    async def _explained(self, failures: list[Failure], record: EndpointRecord) -> NetdError:
-        sandbox = record.sandbox
-        if sandbox is not None and not await self._parts.kernel.alive(sandbox):
-            return NotFound(f"the container has ended: {sandbox.path} is no more", field="netns")
-        return explain(failures)
-
-    async def _undo(self, operations: list[Operation], record: EndpointRecord) -> None:
-        """Take back what intent no longer wants, and UDP flows to the ports that had it.
-
-        What the kernel refuses is left to the reconciler, which finds it by its tag.
-        """
-        try:
-            for failure in await self._apply(operations, record):
-                log.warning("endpoint %s: %s", record.endpoint.id, failure.text())
-            await self._publishing.forget_flows(ports_of(record))
-        except KernelFailure as error:
-            log.warning("endpoint %s: %s", record.endpoint.id, error.detail)
-
-    async def _strike(self, note: tuple[EndpointRecord, ...]) -> None:
-        """Delete the note of what is done. If that fails, the next start does it once more."""
-        if not note:
-            return
-        try:
-            ids = tuple(record.endpoint.id for record in note)
-            await self._parts.store.commit(Change(delete_endpoints=ids))
-        except Unavailable as error:
-            log.warning("endpoint %s: %s", note[0].endpoint.id, error.detail)
-
-
-def _note(record: EndpointRecord, objects: list[Object]) -> tuple[EndpointRecord, ...]:
-    """What has to be in the store while `objects` are made or removed.
-
-    Nothing where all that is inside the container comes and goes with a link of the host.
-    """
-    lingering = any(isinstance(obj, Macvlan | Rule) and obj.ns != HOST for obj in objects)
-    return (replace(record, unfinished=True),) if lingering else ()
-
-
-def _retiring(operation: Operation) -> Operation:
-    """Removing a link is slow, so detach cuts it off and leaves the removal to the reaper."""
-    if operation.verb == "delete" and isinstance(operation.object, Veth | Ifb):
-        return replace(operation, verb="retire")
-    return operation
 
 
 def _patched(old: EndpointRecord, patch: EndpointPatch, network: Network) -> EndpointRecord:
