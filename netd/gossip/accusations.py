@@ -9,7 +9,9 @@ from netd.gossip.standing import Standing
 from netd.gossip.suspicions import Suspicions
 from netd.gossip.values import NodeId, State
 
-INCARNATIONS_AHEAD_MAX: Final = 1_000  # that an accusation may run ahead of what is known
+# That an accusation may run ahead of what is known of a member: one of the highest there is would
+# otherwise have all members begin anew whom it is told of.
+INCARNATIONS_AHEAD_MAX: Final = 1_000
 _ACCUSERS_KEPT: Final = 4
 
 

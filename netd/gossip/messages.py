@@ -22,11 +22,12 @@ from netd.gossip.values import (
 LEAVES: Final = 256
 LEAF_BYTES: Final = 4
 GONE_MAX_S: Final = (1 << 32) - 1
+INCARNATION_MAX: Final = (1 << 32) - 1
 
 Id = Annotated[bytes, Meta(min_length=NODE_ID_BYTES, max_length=NODE_ID_BYTES)]
 ScopeId = Annotated[bytes, Meta(min_length=SCOPE_BYTES, max_length=SCOPE_BYTES)]
 Epoch = Annotated[int, Meta(ge=0, lt=1 << 48)]
-Incarnation = Annotated[int, Meta(ge=0, lt=1 << 32)]
+Incarnation = Annotated[int, Meta(ge=0, le=INCARNATION_MAX)]
 Version = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Digest = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 Sequence = Annotated[int, Meta(ge=0, lt=1 << 32)]

@@ -2,9 +2,16 @@
 
 from typing import Final
 
-from netd.gossip.accusations import INCARNATIONS_AHEAD_MAX
 from netd.gossip.codec import place_of
-from netd.gossip.messages import Alive, Dead, Introduce, Left, MemberRow, Suspect
+from netd.gossip.messages import (
+    INCARNATION_MAX,
+    Alive,
+    Dead,
+    Introduce,
+    Left,
+    MemberRow,
+    Suspect,
+)
 from netd.gossip.news import News
 from netd.gossip.parts import Parts
 from netd.gossip.post import Post
@@ -113,10 +120,14 @@ class Oneself:
             self._want_epoch(self._parts.me.epoch)
 
     def _refute(self, epoch: int, incarnation: int) -> None:
-        """Say the contrary, unless it is old or cannot be meant."""
+        """Say the contrary, unless it is old, however far ahead the accusation is: whoever believes
+        it has to hear more. Where there is no more to be said, another run begins.
+        """
         parts, me = self._parts, self._parts.me
-        ahead = incarnation - me.incarnation
-        if epoch != me.epoch or not 0 <= ahead <= INCARNATIONS_AHEAD_MAX or self.leaving:
+        if epoch != me.epoch or incarnation < me.incarnation or self.leaving:
+            return
+        if incarnation >= INCARNATION_MAX:
+            self._want_epoch(epoch)
             return
         me.incarnation = incarnation + 1
         me.proof = parts.signer.alive(me.epoch, me.incarnation)

@@ -13,6 +13,7 @@ from netd.gossip.codec import decode_reply, encode
 from netd.gossip.core import Gossip
 from netd.gossip.member import Member
 from netd.gossip.messages import (
+    INCARNATION_MAX,
     Ack,
     Alive,
     Declined,
@@ -205,9 +206,37 @@ def test_a_node_refutes_what_is_said_of_it_in_the_answer() -> None:
         assert target(core, core.id).incarnation == number + 1
     assert core.counters["refutations"] == 2
     TARGET.say(core, me.suspect(0, TARGET.id), now_s=START_S)  # old
-    far = me.suspect(INCARNATIONS_AHEAD_MAX + 3, TARGET.id)
-    TARGET.say(core, far, now_s=START_S)  # nonsense
     assert core.counters["refutations"] == 2
+
+
+@pytest.mark.parametrize("incarnation", [INCARNATIONS_AHEAD_MAX * 3, INCARNATION_MAX - 1])
+def test_whoever_was_led_to_believe_too_much_is_told_more(incarnation: int) -> None:
+    """In steps that are small enough a member believes any incarnation of an accusation."""
+    lab = Lab()
+    one, other = lab.cluster(2)
+    me = Puppet(1)
+    believed = lab.cores[address_of(2)].member(one.id)
+    assert believed is not None
+    believed.incarnation = incarnation  # as at the end of these
+    believed.proof = None
+    Puppet(3).say(other, me.suspect(incarnation, TARGET.id), now_s=lab.now_s)
+    lab.run(3.0)
+    assert believed.state is State.ALIVE
+    assert believed.incarnation == target(one, one.id).incarnation == incarnation + 1
+
+
+def test_when_incarnations_are_used_up_another_run_begins() -> None:
+    core = scene(TARGET, SPEAKER)
+    last = Puppet(1).suspect(INCARNATION_MAX, TARGET.id)
+    for _ in range(3):
+        core.receive(TARGET.packet(last), TARGET.address, START_S)
+    output = core.take()
+    assert [e for e in output.events if isinstance(e, EpochWanted)] == [EpochWanted(above=1)]
+    assert not any(isinstance(message, Alive) for message in TARGET.heard(output))
+    core.renew(7, START_S)
+    tell(core, last)
+    me = target(core, core.id)
+    assert (me.epoch, me.incarnation) == (7, 0)
 
 
 def test_a_row_about_this_node_is_refuted_too_but_not_a_departure() -> None:
