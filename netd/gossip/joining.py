@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from netd.gossip.codec import Malformed, decode_reply
-from netd.gossip.keys import Keys
+from netd.gossip.keys import Keys, ring_of
 from netd.gossip.member import Member
 from netd.gossip.membership import Membership
 from netd.gossip.messages import (
@@ -22,7 +22,6 @@ from netd.gossip.parts import Parts
 from netd.gossip.pings import Digests
 from netd.gossip.post import Post
 from netd.gossip.replication import Replication
-from netd.gossip.ring import Ring
 from netd.gossip.syncing import Syncing
 from netd.gossip.values import Address, JoinEnded, NodeId, State, node_id_of
 
@@ -147,10 +146,7 @@ class Joining:
             detail = welcome.detail if isinstance(welcome, Declined) else "an unexpected answer"
             ended(detail)
             return
-        ring = welcome.ring
-        self._keys.adopt(
-            Ring(keys=ring.keys, primary=ring.primary, stamp=ring.stamp, author=ring.author)
-        )
+        self._keys.adopt(ring_of(welcome.ring))
         self._membership.hear_quietly(welcome.statements)
         self._oneself.welcomed()
         ended("")

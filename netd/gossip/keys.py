@@ -1,7 +1,7 @@
 """The keyring and its rotation: install everywhere, use everywhere, remove everywhere.
 
-Each node tells in a record of its own which keys it has. A ring with a later stamp replaces an
-earlier one on every node that hears of it; the keys themselves travel over streams only.
+Each node tells in a record of its own which keys it has. Who hears of a later ring fetches it, and
+merges it with its own; the keys themselves travel over streams only.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from netd.gossip.codec import Malformed, decode_reply
 from netd.gossip.messages import FetchRing, RingReply, RingRow
 from netd.gossip.parts import Parts
 from netd.gossip.replication import Replication
-from netd.gossip.ring import KEY_BYTES, KEYS_MAX, Ring, key_id
+from netd.gossip.ring import KEY_BYTES, KEYS_MAX, Age, Ring, key_id
 from netd.gossip.sealing import Sealer
 from netd.gossip.values import GLOBAL, NodeId, RingChanged
 from netd.gossip.view import View
@@ -23,6 +23,9 @@ RECORD: Final = "ring"
 GRACE_S: Final = 10.0  # packets that a removed key has sealed are opened for this long
 _AGAIN_S: Final = 2.0
 _TIMEOUT_S: Final = 10.0
+# A ring that is later than this node's clock by more is not believed: a stamp at the end of its
+# range would leave none for the next change. A clock that begins in 1970 is no reason.
+AHEAD_MAX_MS: Final = 1_000 * 365 * 86_400_000
 # A later ring is fetched at a random time in this long for each member, and at the most: it costs
 # whoever has it a handshake, some milliseconds, and all learn of it in the same moment.
 _FETCH_MEMBER_S: Final = 0.005
@@ -71,7 +74,15 @@ class Keys:
 
     def row(self) -> RingRow:
         ring = self.ring
-        return RingRow(ring.keys, ring.primary, ring.stamp, ring.author)
+        return RingRow(
+            ring.keys,
+            ring.primary,
+            ring.stamp,
+            ring.author,
+            ring.changes,
+            ring.used,
+            ring.floor,
+        )
 
     def notices(self) -> dict[NodeId, RingNotice]:
         """What the members tell of their rings, this node included."""
@@ -94,7 +105,7 @@ class Keys:
             return new
         if len(self.ring.keys) >= KEYS_MAX:
             raise RingConflict(f"there are {KEYS_MAX} keys already: remove one first")
-        self._change(keys=(*self.ring.keys, secret), primary=self.ring.primary)
+        self._take(self.ring.with_key(secret, self._next_age()))
         return new
 
     def use(self, wanted: bytes) -> None:
@@ -104,7 +115,7 @@ class Keys:
             lambda notice: wanted in notice.ids, "these members do not have the key yet"
         )
         if self.ring.primary != wanted:
-            self._change(keys=self.ring.keys, primary=wanted)
+            self._take(self.ring.with_primary(wanted, self._next_age()))
 
     def remove(self, unwanted: bytes) -> None:
         """Have no node accept this key any more. Raises `RingConflict`."""
@@ -114,8 +125,7 @@ class Keys:
         self._demand_of_all(
             lambda notice: notice.primary != unwanted, "these members still use the key"
         )
-        keys = tuple(secret for secret in self.ring.keys if key_id(secret) != unwanted)
-        self._change(keys=keys, primary=self.ring.primary)
+        self._take(self.ring.without_key(unwanted, self._next_age()))
 
     def _demand(self, wanted: bytes) -> None:
         if wanted not in self.ring.ids:
@@ -132,18 +142,24 @@ class Keys:
         if others:
             raise RingConflict(otherwise, others)
 
-    def _change(self, *, keys: tuple[bytes, ...], primary: bytes) -> None:
-        stamp = max(self._parts.wall_ms(), self.ring.stamp + 1)
-        self.adopt(Ring(keys=keys, primary=primary, stamp=stamp, author=self._parts.me.id))
+    def _next_age(self) -> Age:
+        return max(self._parts.wall_ms(), self.ring.stamp + 1), self._parts.me.id
 
     # What is heard from others
 
     def adopt(self, ring: Ring) -> None:
-        """Take over a ring if it is later than this node's."""
-        mine = self.ring
-        if _age(ring) <= _age(mine) or not ring.is_sound():
+        """Take over what of a ring is later than this node's."""
+        if not ring.is_sound() or not self._is_believable(ring.stamp):
             return
-        self.ring = ring
+        merged = self.ring.merged(ring)
+        if merged != self.ring:
+            self._take(merged)
+
+    def _is_believable(self, stamp: int) -> bool:
+        return stamp <= self._parts.wall_ms() + AHEAD_MAX_MS
+
+    def _take(self, ring: Ring) -> None:
+        mine, self.ring = self.ring, ring
         # Packets sealed before the others knew are still under way.
         for secret in mine.keys:
             self._late[secret] = self._parts.now_s + GRACE_S
@@ -165,7 +181,7 @@ class Keys:
     def hear(self, value: bytes | None) -> None:
         """A member tells of its ring; a later one is fetched soon, from whoever has it by then."""
         notice = _read(value) if value is not None else None
-        if notice is None or _age(notice) <= _age(self.ring) or self._fetching:
+        if notice is None or not self._is_later(notice) or self._fetching:
             return
         self._fetching = True
         parts = self._parts
@@ -173,12 +189,12 @@ class Keys:
         parts.after(within_s * parts.random.random(), self._fetch)
 
     def _fetch(self) -> None:
-        """Ask one of those that tell of the latest ring for it."""
+        """Ask one of those that tell of a later ring for it: not of the latest, which may be one
+        that nobody gets.
+        """
         parts = self._parts
-        notices = self.notices()
-        latest = max(map(_age, notices.values()), default=_age(self.ring))
-        holders = [node for node, notice in notices.items() if _age(notice) == latest]
-        if latest <= _age(self.ring) or not holders:
+        holders = [node for node, notice in self.notices().items() if self._is_later(notice)]
+        if not holders:
             self._fetching = False
             return
         (holder,) = parts.random.sample(holders, 1)
@@ -208,12 +224,23 @@ class Keys:
             return None
         if not isinstance(answer, RingReply):
             return None
-        row = answer.ring
-        return Ring(keys=row.keys, primary=row.primary, stamp=row.stamp, author=row.author)
+        return ring_of(answer.ring)
+
+    def _is_later(self, notice: RingNotice) -> bool:
+        age = notice.stamp, notice.author
+        return age > self.ring.age and self._is_believable(notice.stamp)
 
 
-def _age(ring: Ring | RingNotice) -> tuple[int, bytes]:
-    return ring.stamp, ring.author
+def ring_of(row: RingRow) -> Ring:
+    return Ring(
+        keys=row.keys,
+        primary=row.primary,
+        stamp=row.stamp,
+        author=row.author,
+        changes=row.changes,
+        used=row.used,
+        floor=row.floor,
+    )
 
 
 def _read(value: bytes) -> RingNotice | None:

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from netd.gossip.ring import AUTHOR_MAX_BYTES, KEYS_MAX, REMOVED_MAX, Age, KeyChange
 from netd.gossip.values import (
     KEY_MAX_CHARS,
     NAME_MAX_CHARS,
@@ -309,11 +310,14 @@ class RingRow(_Message, frozen=True):
 
     keys: Annotated[
         tuple[Annotated[bytes, Meta(min_length=32, max_length=32)], ...],
-        Meta(min_length=1, max_length=4),
+        Meta(min_length=1, max_length=KEYS_MAX),
     ]
     primary: Annotated[bytes, Meta(min_length=4, max_length=4)]
     stamp: Milliseconds
-    author: Annotated[bytes, Meta(max_length=NODE_ID_BYTES)]
+    author: Annotated[bytes, Meta(max_length=AUTHOR_MAX_BYTES)]
+    changes: Annotated[tuple[KeyChange, ...], Meta(max_length=KEYS_MAX + REMOVED_MAX)] = ()
+    used: Age = (0, b"")
+    floor: Age = (0, b"")
 
 
 Statement = Introduce | Alive | Suspect | Dead | Left

@@ -84,7 +84,7 @@ def test_torn_and_changed_files_never_raise(tmp_path: Path, data: st.DataObject)
 
 def test_the_keyring_is_found_again_for_the_owner_alone(tmp_path: Path) -> None:
     assert snapshot.load_ring(tmp_path, CLUSTER) is None
-    ring = new_ring()
+    ring = new_ring().with_key(os.urandom(32), (1_900_000_000_000, b"b" * 16))
     snapshot.store_ring(tmp_path, CLUSTER, ring)
     assert snapshot.load_ring(tmp_path, CLUSTER) == ring
     assert snapshot.load_ring(tmp_path, OTHER) is None

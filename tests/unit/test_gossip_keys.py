@@ -2,16 +2,17 @@
 
 import itertools
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netd.gossip.core import Gossip
-from netd.gossip.keys import GRACE_S, RingConflict
+from netd.gossip.keys import GRACE_S, RECORD, TABLE, RingConflict, RingNotice
 from netd.gossip.messages import Nack
-from netd.gossip.ring import KEYS_MAX, Ring, key_id
+from netd.gossip.ring import KEYS_MAX, REMOVED_MAX, Ring, key_id
 from netd.gossip.sealing import Seal
-from netd.gossip.values import Address, NodeId, RingChanged, State
+from netd.gossip.values import GLOBAL, Address, NodeId, RingChanged, State
 from tests.unit.gossip_cores import (
     RING,
     Lab,
@@ -229,6 +230,125 @@ def test_rotations_on_both_sides_of_a_partition_end_the_same_way() -> None:
     assert len({core.ring for core in cores}) == 1
     for core in cores:
         assert all(member.state == State.ALIVE for member in core.members())
+
+
+def test_a_key_that_was_installed_apart_from_a_rotation_is_there_after_it() -> None:
+    lab = Lab()
+    cores = lab.cluster(4)
+    lab.cut(cores[:2], cores[2:])
+    lab.run(40.0)
+    cores[3].install_key(SECRETS[1], lab.now_s)
+    lab.run(1.0)
+    rotate(lab, cores[0], SECRETS[0], OLD)
+    lab.heal()
+    lab.run(60.0)
+    for core in cores:
+        assert core.ring == cores[0].ring
+        assert set(core.ring.keys) == {SECRETS[0], SECRETS[1]}
+        assert core.ring.primary == key_id(SECRETS[0])
+
+
+def test_an_older_netd_takes_a_merged_ring_and_what_it_makes_of_it_is_taken() -> None:
+    first = Ring.first(OLD)
+    one = first.with_key(SECRETS[0], (10, b"a"))
+    other = first.with_key(SECRETS[1], (11, b"b"))
+    both = one.merged(other)
+    assert both.age > other.age  # or whoever compares ages only would keep one of them
+    # It changes what it knows of: keys, primary, stamp and author.
+    third = Ring(
+        keys=(*both.keys[1:], SECRETS[2]), primary=key_id(SECRETS[2]), stamp=20, author=b"old"
+    )
+    assert both.merged(third) == third.merged(both) == third
+    later = third.with_key(SECRETS[3], (third.stamp + 1, b"a"))
+    assert third.merged(later) == later
+    assert both.merged(later) == later
+    told_by_it = Ring(keys=both.keys, primary=both.primary, stamp=both.stamp, author=both.author)
+    assert both.merged(told_by_it) == told_by_it.merged(both) == both
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[Ring]:
+    """Rings of nodes that have changed them, each on its own and now and then merged."""
+    rings = [Ring.first(OLD)] * 3
+    secrets = [OLD, *SECRETS[:3]]
+    for clock in range(1, draw(st.integers(1, 14))):
+        who, which = draw(st.integers(0, 2)), draw(st.integers(0, 3))
+        ring, age = rings[who], (max(clock, rings[who].stamp + 1), bytes([who]))
+        match draw(st.sampled_from(["install", "use", "remove", "merge"])):
+            case "install" if len(ring.keys) < KEYS_MAX:
+                rings[who] = ring.with_key(secrets[which], age)
+            case "use" if secrets[which] in ring.keys:
+                rings[who] = ring.with_primary(key_id(secrets[which]), age)
+            case "remove" if ring.primary != key_id(secrets[which]):
+                rings[who] = ring.without_key(key_id(secrets[which]), age)
+            case "merge":
+                rings[who] = ring.merged(rings[which % 3])
+    return rings
+
+
+def content(ring: Ring) -> Ring:
+    return msgspec.structs.replace(ring, stamp=0, author=b"")
+
+
+@given(histories())
+def test_merging_is_the_same_in_whatever_order_and_repetition(rings: list[Ring]) -> None:
+    one, other, third = rings
+    both = one.merged(other)
+    assert both == other.merged(one)
+    assert both.merged(one) == both.merged(other) == both.merged(both) == both
+    assert content(both.merged(third)) == content(one.merged(other.merged(third)))
+    for ring in (*rings, both, both.merged(third)):
+        assert ring.is_sound()
+        assert ring.primary in ring.ids
+
+
+@given(st.permutations(SECRETS), st.integers(1, 3))
+def test_of_too_many_keys_the_same_stay_everywhere(secrets: list[bytes], here: int) -> None:
+    one = other = Ring.first(OLD)
+    for number, secret in enumerate(secrets[:3]):
+        one = one.with_key(secret, (10 + number, b"a"))
+    for number, secret in enumerate(secrets[3 : 3 + here]):
+        other = other.with_key(secret, (11 + number, b"b"))
+    both = one.merged(other)
+    assert both == other.merged(one) == both.merged(one) == both.merged(other)
+    assert len(both.keys) == KEYS_MAX
+    assert OLD in both.keys  # it is used
+
+
+def test_what_was_removed_long_ago_does_not_come_back() -> None:
+    away = ring = Ring.first(OLD).with_key(NEW, (1, b"a"))
+    for number in range(40):
+        secret = bytes([100 + number]) * 32
+        ring = ring.with_key(secret, (2 * number + 2, b"b"))
+        ring = ring.with_primary(key_id(secret), (2 * number + 2, b"b"))
+        for gone in [key for key in ring.ids if key != ring.primary]:
+            ring = ring.without_key(gone, (2 * number + 3, b"b"))
+    assert len(ring.changes) <= KEYS_MAX + REMOVED_MAX
+    assert ring.merged(away) == away.merged(ring) == ring
+    late = away.with_key(SECRETS[2], (200, b"a"))
+    assert set(ring.merged(late).keys) == {*ring.keys, SECRETS[2]}
+
+
+def test_a_ring_of_the_far_future_is_neither_taken_nor_waited_for() -> None:
+    core = core_of(identity_of(1))
+    mine = core.ring
+    far = (1 << 48) - 1
+    core._keys.adopt(mine.with_key(NEW, (far, b"a")))
+    assert core.ring == mine
+    # Nor one in which something is later than the ring itself: it could not be undone.
+    false = msgspec.structs.replace(mine.with_key(NEW, (far, b"a")), stamp=5)
+    core._keys.adopt(false)
+    assert core.ring == mine
+    lab = Lab()
+    cores = lab.cluster(3)
+    notice = RingNotice(far, cores[0].id, key_id(OLD), (key_id(OLD),))
+    cores[0]._replication.write(GLOBAL, TABLE, RECORD, msgspec.msgpack.encode(notice))
+    lab.run(2.0)
+    calls = lab.calls
+    cores[1].install_key(NEW, lab.now_s)
+    lab.run(5.0)
+    assert cores[2].ring == cores[1].ring
+    assert lab.calls - calls <= 4
 
 
 steps = st.lists(

@@ -73,14 +73,14 @@ def key_rotation_with_one_cut_off(seed: int) -> Cluster:
 
 @scenario
 def changes_of_keys_at_two_places(seed: int) -> Cluster:
-    """Two sides of a partition install different keys: after it all have one ring."""
+    """Two sides of a partition install different keys: after it all have one ring with both."""
     cluster = settled(seed)
     nodes = cluster.any(len(cluster.nodes))
     one, other = nodes[: len(nodes) // 2], nodes[len(nodes) // 2 :]
     cluster.network.partition(one, other)
     cluster.run(20)
-    for number, side in enumerate((one, other)):
-        secret = bytes([number]) * 32
+    secrets = [bytes([number]) * 32 for number in range(2)]
+    for secret, side in zip(secrets, (one, other), strict=True):
         key = key_id(secret)
         change(cluster, install(secret), at=side)
         if cluster.random.random() < 0.5:
@@ -91,6 +91,8 @@ def changes_of_keys_at_two_places(seed: int) -> Cluster:
     expect.settled(cluster, within_s=40, number=8)
     cluster.run(5)
     one_ring(cluster, keys=0)
+    for node in cluster.nodes:
+        assert set(secrets) <= set(node.core.ring.keys), "a key was lost"
     return cluster
 
 
