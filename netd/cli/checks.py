@@ -6,7 +6,7 @@ from typing import Any
 from netd.cli.durations import parse_duration
 from netd.cli.values import notation
 
-_WITH_TARGET = ("http", "tcp", "udp", "grpc")
+_WITH_TARGET = ("http", "tcp", "udp", "grpc", "h2ping")
 
 
 def parse_check(text: str) -> dict[str, Any]:
@@ -28,8 +28,8 @@ def parse_check(text: str) -> dict[str, Any]:
         case "script":
             return {"kind": kind, "args": _words(what)}
     raise ValueError(
-        f"{text!r}: a check is one of http, tcp, udp, grpc, ttl=TIME, told, alias=ID, "
-        "script=COMMAND"
+        f"{text!r}: a check is one of http, tcp, udp, grpc, h2ping, ttl=TIME, told, "
+        "alias=ID, script=COMMAND"
     )
 
 

@@ -99,7 +99,8 @@ def inspect(service: str, as_json: bool) -> None:
 @service.command(
     epilog="\b\nA CHECK is one of\n"
     "  http[=URL|/PATH]   tcp[=HOST:PORT]   udp[=HOST:PORT]   grpc[=HOST:PORT[/SERVICE]]\n"
-    "  ttl=TIME           told              alias=ID          script=COMMAND\n"
+    "  h2ping[=HOST:PORT] ttl=TIME          told              alias=ID\n"
+    "  script=COMMAND\n"
     "\n\b\nExamples:\n"
     "  netctl service register web --port 80 --check http=/health --interval 5s\n"
     "  netctl service register db --id db-1 --endpoint 3f9a1c0de5b72468 --port 5432 --check tcp\n"

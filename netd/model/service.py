@@ -10,7 +10,7 @@ from netd.model.names import Word
 
 CheckStatus = Literal["passing", "warning", "critical"]
 SEVERITY: Final[dict[CheckStatus, int]] = {"passing": 0, "warning": 1, "critical": 2}
-CheckKind = Literal["http", "tcp", "udp", "ttl", "told", "grpc", "script", "alias"]
+CheckKind = Literal["http", "tcp", "udp", "ttl", "told", "grpc", "h2ping", "script", "alias"]
 Transport = Literal["tcp", "udp"]
 Affinity = Literal["none", "source"]
 
@@ -38,10 +38,11 @@ class CheckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """How to find out whether an instance is well.
 
     `id` and `name` are chosen when they are empty. What is looked at is `target`: a URL for http,
-    `host:port` for tcp and udp, `host:port[/service]` for grpc, and the id of another instance on
-    this host for alias; empty is the instance's own address and port. `args` is the program of a
-    script check. A ttl check is told its status by the service itself, at least each `ttl_s`; a
-    told one by whoever looks after it, and what it was told holds until it is told otherwise.
+    `host:port` for tcp, udp and h2ping, `host:port[/service]` for grpc; empty is the instance's own
+    address and port. For alias it is the id of another instance, on this host unless `node` says
+    on which one; with a `node` alone it is that node. `args` is the program of a script check. A
+    ttl check is told its status by the service itself, at least each `ttl_s`; a told one by
+    whoever looks after it, and what it was told holds until it is told otherwise.
     """
 
     kind: CheckKind
@@ -49,6 +50,7 @@ class CheckSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     name: Word = ""
     notes: Text = ""
     target: Text = ""
+    node: Word = ""
     method: Word = "GET"
     headers: dict[str, tuple[Text, ...]] = {}
     body: Text = ""

@@ -9,15 +9,16 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import msgspec
 import pytest
 
 from netd.model.service import CheckResult, CheckSpec
-from netd.registry.checks import connecting, tcp, udp
+from netd.registry.checks import connecting, tcp, tls, udp
 from netd.registry.checks.names import Names
-from netd.registry.checks.probe import Failed, Run, critical
-from tests.unit.checks_lab import closed_port, outcome, probe, serving
+from netd.registry.checks.probe import Failed, Run, critical, passing
+from tests.unit.checks_lab import Certificates, closed_port, outcome, probe, serving
 from tests.unit.cluster_lab import has_ipv6
 
 UNREACHABLE = "192.0.2.1"  # RFC 5737: of nobody
@@ -143,6 +144,44 @@ async def test_an_address_of_somebody_else_is_not_connected_to() -> None:
 
 
 # Names
+
+
+# tcp with TLS
+
+
+async def test_over_tls_the_certificate_has_to_be_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls.forget()
+    certificates = Certificates(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.authority))
+    async with serving(_nothing, tls=certificates.server()) as port:
+
+        async def outcome_of(**more: Any) -> CheckResult:
+            return await found(CheckSpec(kind="tcp", id="c", tls=True, **more), port=port)
+
+        named = await outcome_of(tls_server_name="web.test")
+        assert named == passing(f"127.0.0.1:{port}: connected with TLS")
+        assert "certificate: " in (await outcome_of()).output
+        assert "TLS server name" in (await outcome_of(tls_server_name=".")).output
+        assert (await outcome_of(tls_skip_verify=True)).status == "passing"
+    tls.forget()
+
+
+async def test_tls_with_who_does_not_speak_it() -> None:
+    async def greet(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mail.test ESMTP\r\n")
+        await writer.drain()
+        await _reader.read()
+
+    spec = CheckSpec(kind="tcp", id="c", tls=True, tls_skip_verify=True)
+    async with serving(greet) as port:
+        assert (await found(spec, port=port)).output.startswith(f"127.0.0.1:{port}: TLS: ")
+        assert (await found(CheckSpec(kind="tcp", id="c"), port=port)).status == "passing"
+        assert "refused" in (await found(spec, port=closed_port())).output
+        target = msgspec.structs.replace(spec, target=f"127.0.0.1:{port}")
+        elsewhere = await found(target, port=1, address="10.0.0.9", network="blue")
+        assert "is not an address of this instance" in elsewhere.output
 
 
 async def test_a_name_of_netds_own_is_asked_for_first() -> None:

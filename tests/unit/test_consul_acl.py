@@ -562,6 +562,20 @@ async def test_whether_there_is_a_node_is_for_who_may_read_it(lab: Lab) -> None:
     assert (await ask(lab, "GET", "/v1/coordinate/node/nowhere")).status == 404
 
 
+async def test_an_alias_of_a_node_needs_the_right_to_see_it(lab: Lab) -> None:
+    lab.put_entries(nodes=("here", "there"))
+    rules = 'service "api" { policy = "write" }'
+    mine = (await token(lab, rules))["SecretID"]
+    body = {"Name": "api", "Check": {"AliasNode": "there"}}
+    refused = await ask(lab, "PUT", "/v1/agent/service/register", body, token=mine)
+    assert (refused.status, refused.text) == (
+        400,
+        'Invalid check: there is no node "there" to be seen',
+    )
+    sees = (await token(lab, rules + ' node "there" { policy = "read" }'))["SecretID"]
+    assert (await ask(lab, "PUT", "/v1/agent/service/register", body, token=sees)).status == 200
+
+
 async def test_an_alias_tells_nothing_of_what_its_token_does_not(lab: Lab) -> None:
     lab.put_entries(web("web-1"))
     mine = (await token(lab, 'service "api" { policy = "write" }'))["SecretID"]

@@ -13,7 +13,7 @@ from netd.registry.consul.fields import Fields, decoded
 from netd.registry.consul.service_bodies import own_instance_id, own_name, service_of
 from netd.registry.http.call import Failure
 
-RULES = Rules(scripts=True, find=lambda ident: f"{ident}@host-1")
+RULES = Rules(scripts=True, find=lambda ident, node: (node, ident and f"{ident}@host-1"))
 
 
 def check(**fields: Any) -> CheckBody:
@@ -30,12 +30,19 @@ def check(**fields: Any) -> CheckBody:
         ({"UDP": "a:1", "Interval": "2s", "Timeout": "5s"}, {"kind": "udp", "timeout_s": 5.0}),
         ({"GRPC": "a:1/s", "Interval": "2s", "grpc_use_tls": True}, {"kind": "grpc", "tls": True}),
         ({"GRPCUseTLS": True, "grpc": "a:1", "interval": "2s"}, {"tls": True}),
+        ({"tcp": "a:1", "interval": "2s"}, {"tls": False}),
+        ({"tcp": "a:1", "interval": "2s", "tcp_use_tls": True}, {"kind": "tcp", "tls": True}),
+        ({"H2PING": "a:1", "interval": "2s"}, {"kind": "h2ping", "target": "a:1", "tls": True}),
+        ({"H2PING": "a:1", "interval": "2s", "H2PingUseTLS": False}, {"tls": False}),
+        ({"http": "x", "interval": "2s", "TCPUseTLS": True}, {"kind": "http", "tls": False}),
         ({"TTL": "100ms"}, {"kind": "ttl", "ttl_s": 0.1}),
         ({"Args": ["a", "b"], "Interval": "1s"}, {"kind": "script", "args": ("a", "b")}),
         ({"ScriptArgs": ["a"], "Interval": "1s"}, {"args": ("a",)}),
         ({"script_args": ["a"], "interval": "1s"}, {"args": ("a",)}),
         ({"Script": "a b", "Interval": "1s"}, {"args": ("sh", "-c", "a b")}),
         ({"AliasService": "db"}, {"kind": "alias", "target": "db@host-1"}),
+        ({"AliasNode": "n"}, {"kind": "alias", "node": "n", "target": ""}),
+        ({"AliasNode": "n", "AliasService": "db"}, {"node": "n", "target": "db@host-1"}),
         ({"TTL": "1s", "Status": "Passing"}, {"status": "passing"}),
         ({"TTL": "1s", "Notes": "n", "Name": "x"}, {"notes": "n", "name": "x"}),
         ({"TTL": "1s", "SuccessBeforePassing": 2}, {"successes_before_passing": 3}),
@@ -74,11 +81,9 @@ def test_checks(fields: dict[str, Any], expected: dict[str, Any]) -> None:
         {"HTTP": "http://x/"},
         {"HTTP": "http://x/", "Interval": "0"},
         {"HTTP": 5, "Interval": "1s"},
-        {"TCP": "a:1", "Interval": "1s", "TCPUseTLS": True},
         {"DockerContainerID": "x", "Args": ["a"], "Interval": "1s"},
-        {"H2PING": "a:1", "Interval": "1s"},
+        {"H2PING": "a:1"},
         {"OSService": "x", "Interval": "1s"},
-        {"AliasNode": "n"},
         {"TTL": "1s", "Status": "fine"},
         {"TTL": "1s", "FailuresBeforeCritical": -1},
         {"TTL": "1s", "FailuresBeforeWarning": 3, "FailuresBeforeCritical": 1},

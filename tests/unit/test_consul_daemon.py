@@ -169,6 +169,29 @@ async def test_checks_and_maintenance_of_the_host_itself(places: tuple[Place, Pl
     assert {each.name for each in first.host.engine.services.all()} == {"a"}
 
 
+async def test_an_alias_of_a_node_and_of_what_is_on_it(places: tuple[Place, Place]) -> None:
+    first, second = places
+    await second.put("/v1/agent/service/register", {"name": "db", "check": {"TTL": "1h"}})
+    await second.put("/v1/agent/check/pass/service:db")
+    await until(first, "/v1/health/service/db?passing", lambda rows: len(rows) == 1)
+    for name, check in (
+        ("node", {"AliasNode": "NODE-2"}),
+        ("both", {"AliasNode": "node-2", "AliasService": "db"}),
+        ("own", {"AliasNode": "node-1"}),
+        ("here", {"AliasNode": "node-1", "AliasService": "own"}),
+    ):
+        await first.put("/v1/agent/service/register", {"name": name, "check": check})
+    await until(first, "/v1/health/state/passing", lambda rows: len(rows) == 7)
+    await second.put("/v1/agent/check/fail/service:db")
+    rows = await until(first, "/v1/health/state/critical", lambda rows: len(rows) == 2)
+    assert {row["ServiceName"] for row in rows} == {"db", "both"}
+    await second.put("/v1/agent/check/register", {"Name": "disk", "TTL": "1h"})
+    await until(
+        first, "/v1/health/checks/node?filter=Status==critical", lambda rows: len(rows) == 1
+    )
+    await first.put("/v1/agent/service/register", {"name": "x", "check": {"TTL": "1s"}})
+
+
 async def test_names_have_what_is_registered_and_no_nodes(places: tuple[Place, Place]) -> None:
     first, _ = places
     everything = first.names.scope_of(None)

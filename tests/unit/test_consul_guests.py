@@ -153,6 +153,15 @@ async def test_an_alias_tells_nothing_of_what_its_container_does_not_see(lab: La
         await lab.put(REGISTER, {"Name": "own", "Check": {"AliasService": ident}})
 
 
+async def test_a_container_has_no_alias_of_a_node(lab: Lab) -> None:
+    for check in ({"AliasNode": "host-1"}, {"AliasNode": "host-2", "AliasService": "db"}):
+        answer = await lab.ask("PUT", REGISTER, {"Name": "web", "Check": check}, source=WEB)
+        assert (answer.status, answer.text) == (
+            400,
+            "Invalid check: alias_node is for the host's own programs",
+        )
+
+
 async def test_the_proxy_of_a_service_of_a_container_is_an_alias_of_it(lab: Lab) -> None:
     body = {"Name": "web", "Port": 80, "Connect": {"SidecarService": {}}}
     await lab.put(REGISTER, body, source=WEB)

@@ -14,10 +14,13 @@ _VOID_MIN: Final = 64
 AT_ONCE_MAX: Final = 500  # then the loop may do something else
 
 
+What = Literal["expiry", "end", "alias", "output"]
+
+
 class Due(NamedTuple):
     """What for, and of which check of which instance."""
 
-    what: Literal["expiry", "end", "output"]
+    what: What
     service: str
     check: str
 

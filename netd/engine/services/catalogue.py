@@ -30,6 +30,8 @@ class Catalogue:
         self._of_name: defaultdict[str, dict[str, Service]] = defaultdict(dict)
         self._of_owner: defaultdict[str, set[str]] = defaultdict(set)  # ids
         self._nodes: dict[str, str] = {}  # names of members
+        self._hosts: dict[str, str] = {}  # names of members that are alive, in lower case
+        self._host_followers: list[Callable[[str], object]] = []
         self._node_checks = NodeChecks()
         self._published: dict[str, bytes] = {}
         self._followers: list[Follower] = []
@@ -65,6 +67,14 @@ class Catalogue:
         others = sorted(owner for owner in holders if owner != self._cluster.id)
         return holders[others[0]].node if others else ""
 
+    def has_host(self, node: str) -> bool:
+        """Whether a host of this name is alive."""
+        return node.lower() in self._hosts.values()
+
+    def subscribe_hosts(self, follow: Callable[[str], object]) -> None:
+        """Tell `follow` the name of each host that is alive from now on, or is no more."""
+        self._host_followers.append(follow)
+
     def subscribe(self, follow: Follower) -> Callable[[], None]:
         """Tell `follow` of all there are, then of each change; the result stops it."""
         self._followers.append(follow)
@@ -91,6 +101,8 @@ class Catalogue:
     # What others say
 
     def _changed(self, change: ClusterChange) -> None:
+        if isinstance(change, MemberChange):
+            self._note_host(change.member)
         match change:
             case MemberChange(member=Member(state="left", id=gone)):
                 self._nodes.pop(gone, None)
@@ -101,6 +113,14 @@ class Catalogue:
             case RecordChange(table=table, owner=owner) if table == TABLE:
                 if owner != self._cluster.id:
                     self._recorded(owner, change.key, change.value)
+
+    def _note_host(self, member: Member) -> None:
+        before = self._hosts.pop(member.id, None)
+        if member.state in ("alive", "suspect"):
+            self._hosts[member.id] = member.name.lower()
+        if self._hosts.get(member.id) != before:
+            for follow in self._host_followers:
+                follow(member.name)
 
     def _renamed(self, owner: str, name: str) -> None:
         for service_id in sorted(self._of_owner.get(owner, ())):

@@ -8,7 +8,15 @@ from msgspec.structs import replace
 from netd.engine.services.records import CHECKS_MAX
 from netd.engine.services.rules import check_id
 from netd.model.errors import Conflict, Invalid, NotFound
-from netd.model.service import SEVERITY, Check, CheckResult, CheckSpec, CheckStatus, Service
+from netd.model.service import (
+    SEVERITY,
+    Check,
+    CheckResult,
+    CheckSpec,
+    CheckStatus,
+    Service,
+    node_record,
+)
 
 MAINTENANCE: Final = "maintenance"  # kind and id of the check that keeps an instance out
 ARGS_MAX: Final = 64
@@ -16,7 +24,7 @@ HEADERS_MAX: Final = 64
 INTERVAL_MIN_S: Final = 0.05
 OUTPUT_MAX: Final = 4096  # characters that are kept of what a check has said
 
-_BY_PORT: Final = ("http", "tcp", "udp", "grpc")
+_BY_PORT: Final = ("http", "tcp", "udp", "grpc", "h2ping")
 _URL = re.compile(r"https?://[^\s/?#]+([/?#]\S*)?\Z|/\S*\Z")
 _PLACE = re.compile(r"([^\s:/\[\]]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?\Z")
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110 5.6.2: token
@@ -114,7 +122,7 @@ def to_be_told(service: Service, check_id: str) -> Check:
 
 def alias_targets(checks: tuple[CheckSpec, ...]) -> set[str]:
     """The ids of the instances whose status these checks take over."""
-    return {spec.target for spec in checks if spec.kind == "alias"}
+    return {spec.target or node_record(spec.node) for spec in checks if spec.kind == "alias"}
 
 
 def _check(spec: CheckSpec, port: int, field: str, *, scripts: bool) -> None:
@@ -125,7 +133,7 @@ def _check(spec: CheckSpec, port: int, field: str, *, scripts: bool) -> None:
     match spec.kind:
         case "http":
             _check_http(spec, field)
-        case "tcp" | "udp" | "grpc":
+        case "tcp" | "udp" | "grpc" | "h2ping":
             place = spec.target.partition("/")[0] if spec.kind == "grpc" else spec.target
             if not _PLACE.match(place):
                 raise Invalid(
@@ -135,7 +143,7 @@ def _check(spec: CheckSpec, port: int, field: str, *, scripts: bool) -> None:
                 )
         case "ttl" if spec.ttl_s is None:
             raise Invalid("a ttl check needs ttl_s", field=f"{field}.ttl_s")
-        case "alias":
+        case "alias" if spec.target or not spec.node:
             check_id(spec.target, f"{field}.target")
         case "script":
             _check_script(spec, field, scripts=scripts)

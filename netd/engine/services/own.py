@@ -8,10 +8,13 @@ from msgspec.structs import replace
 from netd.engine.parts import Parts
 from netd.engine.services import checks
 from netd.engine.services.alarm import Alarm, Due
+from netd.engine.services.aliases import Aliases
 from netd.engine.services.catalogue import Catalogue
 from netd.engine.services.keeper import Keeper
 from netd.engine.services.process import Process
-from netd.model.service import Check, CheckResult, CheckSpec, Service, ServiceRecord
+from netd.model.service import Check, CheckResult, CheckSpec, Service, ServiceRecord, node_record
+
+_OF_CHECKS: Final = ("expiry", "end", "alias")  # what is due of one check
 
 OUTPUT_TOLD_S: Final = 30.0  # how often others are told of an output that alone has changed
 
@@ -28,6 +31,7 @@ class OwnServices:
         self._keep = keeper.keep
         self._alarm = Alarm(parts.clock, self._rung)
         self.records = keeper.records
+        self._aliases = Aliases(parts, catalogue, self.records)
         self._processes: dict[str, Process] = {}
         self._of_endpoint: defaultdict[str, set[str]] = defaultdict(set)
         self._followers: defaultdict[str, set[str]] = defaultdict(set)  # by alias, of the target
@@ -38,6 +42,8 @@ class OwnServices:
         self.deregistered = 0  # for whatever reason
         self.ended = 0  # of these, with their process, their endpoint, or critical for too long
         self.results = 0
+        catalogue.subscribe(lambda service_id, _: self._tell_followers(service_id))
+        catalogue.subscribe_hosts(lambda node: self._tell_followers(node_record(node)))
 
     def stop(self) -> None:
         self._alarm.stop()
@@ -116,8 +122,8 @@ class OwnServices:
             _discard(self._followers, target, service_id)
         for check in record.service.checks:
             if check not in kept:
-                self._alarm.clear(Due("expiry", service_id, check.id))
-                self._alarm.clear(Due("end", service_id, check.id))
+                for what in _OF_CHECKS:
+                    self._alarm.clear(Due(what, service_id, check.id))
 
     # How it is
 
@@ -182,32 +188,16 @@ class OwnServices:
 
     def _mirrored(self, service: Service) -> Service:
         for check in service.checks:
-            if check.spec is not None and check.spec.kind == "alias":
-                result = self._status_of(check.spec.target, service)
-                found = checks.with_result(check, result, self._parts.now())
-                service = checks.with_check(service, found)
+            if check.spec is None or check.spec.kind != "alias":
+                continue
+            result = self._aliases.look(check.spec, service)
+            if result is None:
+                due = Due("alias", service.id, check.id)
+                self._alarm.set(due, self._aliases.settle_s)
+                continue
+            found = checks.with_result(check, result, self._parts.now())
+            service = checks.with_check(service, found)
         return service
-
-    def _status_of(self, target: str, asking: Service) -> CheckResult:
-        """What an alias of `asking` says. A container is told only of what it sees."""
-        record = self.records.get(target)
-        networks = self._networks_of(asking)
-        if networks is not None and (record is None or record.service.network not in networks):
-            output = f"its container sees no instance {target} of this host"
-            return CheckResult(status="critical", output=output)
-        if record is None:
-            return CheckResult(status="critical", output=f"this host has no instance {target}")
-        status = record.service.status
-        return CheckResult(status=status, output=f"{target} is {status}")
-
-    def _networks_of(self, service: Service) -> set[str] | None:
-        """Where what the instance's container sees is, "" for everywhere; None: it sees all."""
-        intent = self._parts.intent
-        record = intent.records.get(service.endpoint)
-        if record is None or not service.network:
-            return None
-        others = intent.of_container(record.endpoint.container_id)
-        return {"", service.network, *(each.endpoint.network for each in others)}
 
     # What time brings
 
@@ -241,6 +231,8 @@ class OwnServices:
             self._catalogue.put(record.service)
         elif check is None or check.spec is None:
             return
+        elif due.what == "alias":
+            self.become(self._mirrored(record.service))
         elif due.what == "expiry" and check.spec.ttl_s is not None:
             output = f"no word for {check.spec.ttl_s:g} s"
             self._set_result(due.service, check, CheckResult(status="critical", output=output))

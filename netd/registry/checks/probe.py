@@ -13,8 +13,8 @@ INTERVAL_MIN_S: Final = 0.05
 TIMEOUT_S: Final = 10.0
 SILENCE_S: Final = 1.0  # how long a udp check waits for an answer that may never come
 
-Kind = Literal["http", "tcp", "udp", "grpc", "script"]
-KINDS: Final = frozenset({"http", "tcp", "udp", "grpc", "script"})
+Kind = Literal["http", "tcp", "udp", "grpc", "h2ping", "script"]
+KINDS: Final = frozenset({"http", "tcp", "udp", "grpc", "h2ping", "script"})
 Address = IPv4Address | IPv6Address
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from netd.model.directory import Count
 from netd.model.service import CheckResult
-from netd.registry.checks import grpc, http, script, tcp, udp
+from netd.registry.checks import grpc, http, http2, script, tcp, udp
 from netd.registry.checks.names import Names
 from netd.registry.checks.probe import Failed, Probe, Run, critical
 from netd.registry.checks.schedule import Schedule
@@ -155,6 +155,8 @@ class Runner:
             return udp.run(run, self._names)
         if kind == "grpc":
             return grpc.run(run, self._names)
+        if kind == "h2ping":
+            return http2.ping(run, self._names)
         if not self.scripts:
             raise Failed("script checks are off on this host (registry.script_checks)")
         if run.probe.within is not None:

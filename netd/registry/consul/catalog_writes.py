@@ -23,7 +23,7 @@ from netd.registry.http.routing import Route
 
 NAME_MAX: Final = 256
 # Checks of a service that comes this way are no agent's to run.
-_RULES: Final = Rules(scripts=False, find=lambda ident: ident)
+_RULES: Final = Rules(scripts=False, find=lambda ident, node: (node, ident))
 
 
 class CatalogWrites:

@@ -23,7 +23,7 @@ _STATUSES: Final[Mapping[str, CheckStatus]] = {
     "warning": "warning",
     "critical": "critical",
 }
-_NOT_KNOWN: Final = ("dockercontainerid", "h2ping", "osservice", "aliasnode")
+_NOT_KNOWN: Final = ("dockercontainerid", "osservice")
 
 
 class CheckBody(NamedTuple):
@@ -43,18 +43,19 @@ class CheckBody(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """`scripts`: whether these may be asked for. `find` gives netd's id of an instance of this
-    host that is known by another one.
+    """`scripts`: whether these may be asked for. `find` gives what an alias looks at, as `node`
+    and `target` of a `CheckSpec`: of an instance by what Consul calls it, on this host or on the
+    node that is named, or with "" of that node.
     """
 
     scripts: bool
-    find: Callable[[str], str]
+    find: Callable[[str, str], tuple[str, str]]
 
 
 def check_of(fields: Fields, ident: str, default_name: str, rules: Rules) -> CheckBody:
     """`ident` is the id where the check gives none. Raises `Failure` 400."""
     ident = fields.text("checkid") or fields.text("id") or ident
-    kind, target = _kind_of(fields, rules)
+    kind, node, target = _kind_of(fields, rules)
     name = fields.text("name") or default_name
     interval_s = _interval_s(fields, kind)
     timeout_s = fields.duration_s("timeout")
@@ -63,11 +64,12 @@ def check_of(fields: Fields, ident: str, default_name: str, rules: Rules) -> Che
         name=name[:256],
         notes=fields.text("notes")[:4096],
         target=target,
+        node=node,
         method=(fields.text("method") or "GET")[:256],
         headers=_headers(fields),
         body=fields.text("body")[:4096],
         follow_redirects=not fields.flag("disableredirects"),
-        tls=fields.flag("grpcusetls"),
+        tls=_uses_tls(fields, kind),
         tls_server_name=fields.text("tlsservername")[:256],
         tls_skip_verify=fields.flag("tlsskipverify"),
         args=_args(fields) if kind == "script" else (),
@@ -126,7 +128,8 @@ def own_id(ident: str, taken: set[str]) -> str:
     return found
 
 
-def _kind_of(fields: Fields, rules: Rules) -> tuple[CheckKind, str]:
+def _kind_of(fields: Fields, rules: Rules) -> tuple[CheckKind, str, str]:
+    """And the node and target that it looks at."""
     for name in _NOT_KNOWN:
         if fields.raw(name):
             raise _invalid(f"checks with {name} are not known to netd")
@@ -136,19 +139,29 @@ def _kind_of(fields: Fields, rules: Rules) -> tuple[CheckKind, str]:
                 "scripts are disabled on this agent; registry.script_checks in netd's "
                 "configuration enables them, for programs of the host"
             )
-        return "script", ""
+        return "script", "", ""
     for name, kind in _BY_TARGET:
         target = fields.text(name)
         if not target:
             continue
-        if fields.flag("tcpusetls"):
-            raise _invalid("tcp_use_tls is not known to netd")
-        if kind == "alias":
-            target = rules.find(target)
-        return kind, target[:4096]
+        return kind, "", target[:4096]
     if fields.raw("ttl"):
-        return "ttl", ""
-    raise _invalid("a check needs one of http, tcp, udp, grpc, ttl, args or alias_service")
+        return "ttl", "", ""
+    service, node = fields.text("aliasservice"), fields.text("aliasnode")
+    if service or node:
+        return "alias", *rules.find(service, node)
+    raise _invalid(
+        "a check needs one of http, tcp, udp, grpc, h2ping, ttl, args, alias_service or alias_node"
+    )
+
+
+def _uses_tls(fields: Fields, kind: CheckKind) -> bool:
+    """An http check says so by its URL."""
+    return {
+        "tcp": fields.flag("tcpusetls"),
+        "grpc": fields.flag("grpcusetls"),
+        "h2ping": fields.flag("h2pingusetls", True),
+    }.get(kind, False)
 
 
 def _interval_s(fields: Fields, kind: CheckKind) -> float | None:
@@ -218,5 +231,5 @@ _BY_TARGET: Final[tuple[tuple[str, CheckKind], ...]] = (
     ("tcp", "tcp"),
     ("udp", "udp"),
     ("grpc", "grpc"),
-    ("aliasservice", "alias"),
+    ("h2ping", "h2ping"),
 )

@@ -235,18 +235,32 @@ class Registrar:
             await self._daemon.register(instance_id, with_checks(spec, extra, checks))
 
     def _rules(self, caller: Caller) -> Rules:
-        def find(ident: str) -> str:
+        def find(ident: str, node: str) -> tuple[str, str]:
             """To a container one that it does not see is as one that there is not."""
-            node = self._catalog.own_node
-            known = self._catalog.find(node, ident)
+            own = self._catalog.own_node
+            place = self._alias_node(caller, node) if node else own
+            elsewhere = "" if ident and place.lower() == own.lower() else place
+            if not ident:
+                return elsewhere, ""
+            known = self._catalog.find(place, ident)
             if known is None and caller.is_host:
-                return own_instance_id(ident, node)  # of one that is still to come
+                return elsewhere, own_instance_id(ident, place)  # of one that is still to come
             if known is None or not _sees(caller, known):
                 raise Failure(400, f'Invalid check: there is no service ID "{ident}" to be seen')
-            return known.id
+            return elsewhere, known.id
 
         scripts = self._catalog.zone.settings.script_checks and caller.is_host
         return Rules(scripts, find)
+
+    def _alias_node(self, caller: Caller, node: str) -> str:
+        """The name of a node that an alias looks at."""
+        if not caller.is_host:
+            raise Failure(400, "Invalid check: alias_node is for the host's own programs")
+        known = self._catalog.node(node)
+        name = node[:256] if known is None else known.name
+        if not caller.rights.may("node", name, "read"):
+            raise Failure(400, f'Invalid check: there is no node "{name}" to be seen')
+        return name
 
     def _demand_right(self, caller: Caller, instance: Instance) -> None:
         if instance.service.node != self._catalog.own_node:
