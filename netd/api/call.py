@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from netd.api.metrics import Metrics
-from netd.api.use_cases import Cni, Following, UseCases
+from netd.api.use_cases import Following, Plugins, UseCases
 
 Q = TypeVar("Q", covariant=True)
 B = TypeVar("B", covariant=True)
@@ -22,14 +22,14 @@ NOTHING = Nothing()
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What all calls have in common: the daemon, its metrics and the API's description. `cni` is
-    None where nobody answers for CNI's plugin.
+    """What all calls have in common: the daemon, its metrics and the API's description. Without
+    `plugins`, those that runtimes start do their work themselves.
     """
 
     cases: UseCases
     metrics: Metrics
     document: bytes
-    cni: Cni | None = None
+    plugins: Plugins | None = None
 
 
 @dataclass(frozen=True, slots=True)

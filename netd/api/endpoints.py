@@ -1,14 +1,13 @@
 """Calls about endpoints, and about containers as sets of endpoints."""
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from netd.api.call import Call, Nothing, Reply
 from netd.api.routing import AnyRoute, Route
-from netd.model.cni import CniAdd
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
-from netd.model.errors import Conflict, Exhausted, KernelFailure, NotFound, Unavailable
+from netd.model.errors import Conflict, Exhausted, KernelFailure, NotFound
 
 
 class EndpointFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,12 +21,6 @@ class EndpointFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def attach(call: Call[Nothing, AttachRequest]) -> Reply:
     endpoint, created = await call.cases.attach(call.path["network"], call.body)
     return Reply(201 if created else 200, endpoint)
-
-
-async def add(call: Call[Nothing, CniAdd]) -> Reply:
-    if call.backend.cni is None:
-        raise Unavailable("nobody here answers for CNI's plugin; attach to a network instead")
-    return Reply(200, await call.backend.cni.add(call.body))
 
 
 async def list_all(call: Call[EndpointFilter, Nothing]) -> Reply:
@@ -65,16 +58,6 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         body=AttachRequest,
         answer=Endpoint,
         statuses={201: "Attached", 200: "The same attachment was there already"},
-        errors=(NotFound, Conflict, Exhausted, KernelFailure),
-    ),
-    Route(
-        method="POST",
-        path="/v1/cni",
-        handler=add,
-        summary="Do the ADD that a runtime has asked the plugin netd-cni for",
-        body=CniAdd,
-        answer=dict[str, Any],
-        statuses={200: "The result that the runtime is told"},
         errors=(NotFound, Conflict, Exhausted, KernelFailure),
     ),
     Route(

@@ -14,6 +14,7 @@ from netd.api import (
     kv,
     names,
     networks,
+    plugins,
     services,
     virtuals,
     ways,
@@ -23,6 +24,7 @@ from netd.api.routing import AnyRoute
 ROUTES: Final[tuple[AnyRoute, ...]] = (
     *networks.ROUTES,
     *endpoints.ROUTES,
+    *plugins.ROUTES,
     *services.ROUTES,
     *virtuals.ROUTES,
     *kv.ROUTES,

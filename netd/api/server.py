@@ -17,7 +17,7 @@ from netd.api.listening import BACKLOG, Listener, admit, listen
 from netd.api.metrics import Metrics
 from netd.api.openapi import document
 from netd.api.routes import ROUTES
-from netd.api.use_cases import Cni, UseCases
+from netd.api.use_cases import Plugins, UseCases
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +34,13 @@ class ApiServer:
         authority: Authority,
         registry: CollectorRegistry | None = None,
         limits: Limits = DEFAULT_LIMITS,
-        cni: Cni | None = None,
+        plugins: Plugins | None = None,
     ) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
         self._authority = authority
         self._limits = limits
         described = msgspec.json.encode(document(ROUTES))
-        backend = Backend(cases, Metrics(self.registry), described, cni)
+        backend = Backend(cases, Metrics(self.registry), described, plugins)
         self._dispatcher = Dispatcher(ROUTES, backend, limits)
         self._runner: web.ServerRunner | None = None
         self._listener: Listener | None = None

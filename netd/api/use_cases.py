@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol
 
-from netd.model.cni import CniAdd
 from netd.model.directory import RegistryReport, RegistryState
 from netd.model.endpoint import AttachRequest, Endpoint, EndpointPatch
 from netd.model.endpoint import Protocol as IpProtocol
@@ -24,6 +23,7 @@ from netd.model.kv import (
     SessionSpec,
 )
 from netd.model.network import Network, NetworkSpec
+from netd.model.plugins import CniAdd, NetavarkSetup
 from netd.model.service import (
     CheckFault,
     CheckReport,
@@ -234,12 +234,15 @@ class KeyUseCases(Protocol):
         ...
 
 
-class Cni(Protocol):
-    """What the plugin `netd-cni` has the daemon do in its place."""
+class Plugins(Protocol):
+    """What plugins that runtimes start have the daemon do in their place: what the runtime is told.
 
-    async def add(self, asked: CniAdd) -> Mapping[str, object]:
-        """The result that a runtime is told. Raises errors of `netd.model.errors`."""
-        ...
+    Raises errors of `netd.model.errors`, also for what the plugin has to do itself.
+    """
+
+    async def cni_add(self, asked: CniAdd) -> Mapping[str, object]: ...
+
+    async def netavark_setup(self, asked: NetavarkSetup) -> Mapping[str, object]: ...
 
 
 class UseCases(Protocol):

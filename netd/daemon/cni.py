@@ -1,5 +1,5 @@
 """What the daemon does for runtimes that speak CNI: it works off what they deleted while it was
-away, offers its configuration once it can serve them, and does ADDs in the plugin's place.
+away, and offers its configuration once it can serve them.
 """
 
 import asyncio
@@ -8,26 +8,16 @@ import logging
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
-
-import msgspec
+from typing import Any, Final
 
 from netd.daemon.settings.runtimes import Cni
 from netd.engine.core import Engine
-from netd.model.cni import CniAdd
-from netd.model.endpoint import AttachRequest
-from netd.model.errors import Invalid, NetdError, Unavailable
-from netd.model.network import NetworkSpec
-from netd.runtimes.cni.adding import Addition
-from netd.runtimes.cni.call import VERSIONS, Call
-from netd.runtimes.cni.failure import Failure
-from netd.runtimes.cni.result import result_of
+from netd.model.errors import NetdError
+from netd.runtimes.cni.call import VERSIONS
 from netd.runtimes.shim.daemon import DEFAULT_SOCKET, tombstones_of
 from netd.runtimes.shim.tombstones import found, remove
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T", NetworkSpec, AttachRequest)
 
 PLUGIN: Final = "netd-cni"
 OFFER_S: Final = 60.0  # a folder that a runtime's installation makes anew has no file of netd's
@@ -49,42 +39,6 @@ async def bury(engine: Engine, socket: str) -> None:
             log.error("container %s stays attached: %s", tombstone.container, error.detail)
         else:
             remove(file)
-
-
-class Adding:
-    """ADDs in the plugin's place: it has to start an interpreter first, here one runs."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def add(self, asked: CniAdd) -> dict[str, Any]:
-        """What `plugin.py` does for an ADD, in as many calls of the engine.
-
-        Raises `NetdError`. The plugin then does the same itself, and has the runtime's words for
-        it: whatever is not plain is refused here.
-        """
-        call = Call(asked.environment, asked.config)
-        if call.command != "ADD" or call.socket != asked.socket:
-            raise Invalid(f"{call.command} at {call.socket}: only an ADD at this socket is done")
-        if any(found(tombstones_of(asked.socket))):
-            raise Unavailable("what was deleted meanwhile has to be worked off first")
-        try:
-            call.check()
-            addition = Addition(call)
-        except Failure as failure:
-            raise Invalid(failure.text) from None
-        if addition.network is not None:
-            await self._engine.create_network(_converted(addition.network, NetworkSpec))
-        request = _converted(addition.body, AttachRequest)
-        endpoint, _ = await self._engine.attach(addition.name, request)
-        return result_of(call, msgspec.to_builtins(endpoint))
-
-
-def _converted(body: dict[str, Any], kind: type[T]) -> T:
-    try:
-        return msgspec.convert(body, kind)
-    except msgspec.ValidationError as error:
-        raise Invalid(str(error)) from None
 
 
 class Offer:

@@ -30,6 +30,7 @@ from netd.daemon import cni, consul_token, identity
 from netd.daemon.config import ConfigError, changes
 from netd.daemon.docker import DockerFront
 from netd.daemon.page import PageSocket
+from netd.daemon.plugins import Plugins
 from netd.daemon.registry import RegistryProcess
 from netd.daemon.settings import Config
 from netd.daemon.settings.parts import cluster_settings, engine_settings
@@ -172,7 +173,8 @@ class Daemon:
         authority = Authority.from_names(api.group, api.view_group, api.registry_user)
         if self._registry is not None:
             authority = self._registry.admitted(authority)
-        return ApiServer(engine, authority=authority, registry=registry, cni=cni.Adding(engine))
+        plugins = Plugins(engine, api.socket)
+        return ApiServer(engine, authority=authority, registry=registry, plugins=plugins)
 
     def _registry_process(self) -> RegistryProcess | None:
         """The registry that is to be started, if it is this daemon's to start one."""

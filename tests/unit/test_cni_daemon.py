@@ -6,18 +6,12 @@ import logging
 import stat
 from pathlib import Path
 
-import msgspec
 import pytest
-from msgspec.structs import replace
 
 from netd.daemon import cni
-from netd.daemon.cni import Adding, Offer, bury, conflist
+from netd.daemon.cni import Offer, bury, conflist
 from netd.daemon.settings.runtimes import Cni
 from netd.daemon.settings.values import WrongValue
-from netd.model.cni import CniAdd
-from netd.model.errors import NetdError, Unavailable
-from netd.runtimes.cni.call import Call
-from netd.runtimes.cni.result import result_of
 from netd.runtimes.shim.tombstones import Tombstone, found
 from tests.unit.engine_fixture import DISK_FULL, Host
 
@@ -60,62 +54,6 @@ async def test_what_cannot_be_detached_stays_noted(
     host.store.full = False
     assert len(list(found(str(tmp_path / "deleted")))) == 1
     assert [endpoint.id for endpoint in host.engine.endpoints()] == [stuck.id]
-
-
-async def test_an_add_is_done_as_the_plugin_does_it(host: Host, tmp_path: Path) -> None:
-    await host.network("blue", subnets=("10.20.0.0/24",))
-    host.container("box")
-    asked = add_of(tmp_path, network="blue")
-    result = await Adding(host.engine).add(asked)
-    (endpoint,) = host.engine.endpoints()
-    call = Call(asked.environment, asked.config)
-    plugins = result_of(call, msgspec.json.decode(msgspec.json.encode(endpoint)))
-    assert msgspec.json.decode(msgspec.json.encode(result)) == plugins
-    assert endpoint.labels == LABELS
-    assert await Adding(host.engine).add(asked) == result  # asked once more
-    await host.check()
-
-
-async def test_an_add_makes_its_own_network_if_it_has_one(host: Host, tmp_path: Path) -> None:
-    host.container("box")
-    await Adding(host.engine).add(add_of(tmp_path, subnet="10.30.0.0/24"))
-    assert host.engine.network("net").subnets == ("10.30.0.0/24",)
-    assert [endpoint.network for endpoint in host.engine.endpoints()] == ["net"]
-
-
-async def test_what_is_not_plain_is_left_to_the_plugin(host: Host, tmp_path: Path) -> None:
-    await host.network("blue")
-    host.container("box")
-    adding = Adding(host.engine)
-    good = add_of(tmp_path, network="blue")
-    for wrong in (
-        add_of(tmp_path, network="blue", unknown=1),
-        add_of(tmp_path, network="blue", prevResult=[]),
-        add_of(tmp_path, network="blue", runtimeConfig={"mac": 1}),
-        add_of(tmp_path, subnet="10.30.0.0"),
-        add_of(tmp_path, network="nobody"),
-        replace(good, socket="/run/netd/netd.sock"),
-        replace(good, environment={**good.environment, "CNI_COMMAND": "DEL"}),
-        replace(good, environment={**good.environment, "CNI_IFNAME": ""}),
-    ):
-        with pytest.raises(NetdError):
-            await adding.add(wrong)
-    Tombstone("cni", "box", "net", "eth0").write(str(tmp_path / "deleted"))
-    with pytest.raises(Unavailable):  # what comes now must not fall to it
-        await adding.add(good)
-    assert not host.engine.endpoints()
-
-
-def add_of(folder: Path, **config: object) -> CniAdd:
-    socket = str(folder / "netd.sock")
-    environment = {
-        "CNI_COMMAND": "ADD",
-        "CNI_CONTAINERID": "box",
-        "CNI_NETNS": "/run/netns/box",
-        "CNI_IFNAME": "eth0",
-    }
-    plain = {"cniVersion": "1.0.0", "name": "net", "type": "netd-cni", "socket": socket}
-    return CniAdd(socket=socket, environment=environment, config={**plain, **config})
 
 
 async def test_the_configuration_comes_whole_and_once(tmp_path: Path) -> None:

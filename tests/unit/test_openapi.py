@@ -150,6 +150,7 @@ CALLS: list[tuple[str, str, str, Any, int]] = [
     ("DELETE", "/v1/containers/{container_id}", "/v1/containers/c", None, 204),
     ("DELETE", "/v1/networks/{network}", "/v1/networks/blue", None, 204),
     ("POST", "/v1/cni", "/v1/cni", {"socket": "", "environment": {}, "config": {}}, 503),
+    ("POST", "/v1/netavark", "/v1/netavark", {"socket": "", "netns": "", "execution": {}}, 503),
     ("GET", "/v1/status", "/v1/status", None, 200),
     ("GET", "/v1/members", "/v1/members", None, 200),
     ("POST", "/v1/members/join", "/v1/members/join", {"addresses": ["10.9.9.9"]}, 503),

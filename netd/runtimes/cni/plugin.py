@@ -1,7 +1,7 @@
 """The plugin's commands: https://www.cni.dev/docs/spec/#cni-operations
 
-Most ADDs go the short way, `asking.py`. What a command needs beyond the others is imported when it
-is called for; and `posix` is what `os` is made of, which takes long to import.
+Most ADDs go the short way, `shim/asking.py`. What a command needs beyond the others is imported
+when it is called for; and `posix` is what `os` is made of, which takes long to import.
 """
 
 from __future__ import annotations

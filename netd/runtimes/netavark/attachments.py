@@ -4,16 +4,37 @@ endpoint to what it wants to know: https://github.com/containers/netavark/blob/m
 
 from __future__ import annotations
 
+from netd.runtimes.netavark import networks
 from netd.runtimes.netavark.failure import Failure
 from netd.runtimes.netavark.networks import check_names, flag, options_of
+from netd.runtimes.shim.daemon import IFNAME_LABEL, NETWORK_LABEL, RUNTIME_LABEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+RUNTIME = "netavark"  # on the labels of what it has attached
 PORTS_MAX = 4096  # of one container, when ranges are written out
 _EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - netd's word for all addresses is none
 _LABEL_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
+
+
+class Setup:
+    """`network` is the local network to make first, None where there is none to make; `name` the
+    network to attach to, `body` the attach. Raises `Failure` for what cannot be had, and KeyError,
+    TypeError, ValueError or AttributeError for what is not netavark's.
+    """
+
+    def __init__(self, call: dict[str, Any], netns: str) -> None:
+        network = call["network"]
+        labels = {
+            RUNTIME_LABEL: RUNTIME,
+            NETWORK_LABEL: network["name"],
+            IFNAME_LABEL: call["network_options"]["interface_name"],
+        }
+        self.body = body_of(call, netns, labels)
+        self.network = None if networks.joined(network) else networks.body_of(network)
+        self.name = networks.name_of(network)
 
 
 def body_of(call: dict[str, Any], netns: str, labels: dict[str, str]) -> dict[str, Any]:

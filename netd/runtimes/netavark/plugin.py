@@ -6,13 +6,10 @@ from __future__ import annotations
 import posix
 
 from netd.runtimes.netavark import networks
-from netd.runtimes.netavark.attachments import body_of, status_of
+from netd.runtimes.netavark.attachments import RUNTIME, Setup, status_of
 from netd.runtimes.netavark.failure import Failure
 from netd.runtimes.shim import jsontext, stdin
 from netd.runtimes.shim.daemon import (
-    IFNAME_LABEL,
-    NETWORK_LABEL,
-    RUNTIME_LABEL,
     Daemon,
     Refused,
     Unreachable,
@@ -26,14 +23,15 @@ if TYPE_CHECKING:
     from typing import Any
 
 API_VERSION = "1.0.0"
-RUNTIME = "netavark"  # on the labels of what it has attached
 SETUP_TIMEOUT_S = 25  # longer than the daemon takes for any call
 TEARDOWN_TIMEOUT_S = 10
 
 
-def main(arguments: list[str]) -> int:
-    """Do what the arguments and standard input say; the exit code."""
-    code, text = answer(arguments, stdin.read, default_socket())
+def main(arguments: list[str], begun: bytes = b"") -> int:
+    """Do what the arguments and standard input say, of which `begun` is read already; the exit
+    code.
+    """
+    code, text = answer(arguments, lambda: stdin.read(begun), default_socket())
     try:
         posix.write(1, text.encode())
     except OSError:
@@ -98,22 +96,16 @@ def _setup(call: dict[str, Any], netns: str, daemon: Daemon) -> dict[str, Any]:
     """Asking for the same again gives the same. What was deleted while the daemon was away goes
     first: it may be this very container, whose new endpoint would go in its place.
     """
-    network = call["network"]
-    labels = {
-        RUNTIME_LABEL: RUNTIME,
-        NETWORK_LABEL: network["name"],
-        IFNAME_LABEL: call["network_options"]["interface_name"],
-    }
-    body = body_of(call, netns, labels)
+    setup = Setup(call, netns)
     daemon.work_off()
-    if not networks.joined(network):
-        daemon.call("POST", "/v1/networks", networks.body_of(network))
-    path = f"/v1/networks/{quoted(networks.name_of(network))}/endpoints"
+    if setup.network is not None:
+        daemon.call("POST", "/v1/networks", setup.network)
+    path = f"/v1/networks/{quoted(setup.name)}/endpoints"
     try:
-        return status_of(daemon.call("POST", path, body))
+        return status_of(daemon.call("POST", path, setup.body))
     except Refused:
-        if not networks.joined(network):
-            _leave_nothing(daemon, network)
+        if setup.network is not None:
+            _leave_nothing(daemon, call["network"])
         raise
 
 

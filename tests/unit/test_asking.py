@@ -1,4 +1,4 @@
-"""The short way of an ADD: when it is taken, what it says, and that the long one follows it."""
+"""The short way: when it is taken, what it says, and that the long one follows it."""
 
 import json
 import os
@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd.runtimes.cni.asking import (
+from netd.runtimes.shim.asking import (
     DEFAULT_SOCKET,
     INPUT_BYTES_MAX,
     add,
     is_plain,
+    set_up,
     socket_of,
 )
 from tests.unit.cli_daemon import Daemon, serving
@@ -23,6 +24,7 @@ from tests.unit.cni_lab import ATTACHED
 from tests.unit.test_client import server
 
 PROGRAM = Path(__file__).parents[2] / "netd/runtimes/cni/netd-cni"
+NETAVARK = Path(__file__).parents[2] / "netd/runtimes/netavark/netd"
 ENDPOINTS = "/v1/networks/blue/endpoints"
 RESULT = {"cniVersion": "1.0.0", "ips": []}
 CNI = {
@@ -30,6 +32,12 @@ CNI = {
     "CNI_CONTAINERID": "box",
     "CNI_NETNS": "/run/netns/box",
     "CNI_IFNAME": "eth0",
+}
+EXECUTION = {
+    "container_id": "box",
+    "container_name": "box",
+    "network": {"name": "net", "id": "1" * 64, "driver": "netd", "options": {"network": "blue"}},
+    "network_options": {"interface_name": "eth0"},
 }
 ENVIRONMENT = {name.encode(): text.encode() for name, text in CNI.items()}
 
@@ -151,3 +159,38 @@ def test_the_socket(config: bytes, path: bytes | None) -> None:
 def test_plain_text_is_the_same_in_json(text: bytes) -> None:
     if is_plain(text):
         assert json.loads(b'"%s"' % text) == text.decode()
+
+
+def set_up_by_program(execution: object, path: Path) -> tuple[int, Any]:
+    done = subprocess.run(
+        [NETAVARK, "setup", "/run/netns/box"],
+        input=json.dumps(execution).encode(),
+        env={"NETD_SOCKET": str(path)},
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_setup_is_handed_over_as_it_is(daemon: Daemon) -> None:
+    daemon.on("POST", "/v1/netavark", {"interfaces": {}})
+    assert set_up_by_program(EXECUTION, daemon.path) == (0, {"interfaces": {}})
+    (call,) = daemon.calls
+    netns = "/run/netns/box"
+    assert call.body == {"socket": str(daemon.path), "netns": netns, "execution": EXECUTION}
+
+
+def test_a_setup_that_is_refused_goes_the_long_way(daemon: Daemon) -> None:
+    daemon.on("POST", ENDPOINTS, ATTACHED, 201)
+    assert "eth0" in set_up_by_program(EXECUTION, daemon.path)[1]["interfaces"]
+    assert [call.target for call in daemon.calls] == ["/v1/netavark", ENDPOINTS]
+    daemon.refuse("POST", ENDPOINTS, 409, "conflict", detail="taken")
+    assert set_up_by_program(EXECUTION, daemon.path) == (1, {"error": "taken"})
+
+
+def test_a_path_that_is_no_plain_text_goes_the_long_way(daemon: Daemon) -> None:
+    environment = {b"NETD_SOCKET": os.fsencode(daemon.path)}
+    for netns in ('/run/netns/"', "/run/netns/\\", "/run/netns/\udcff", "/run/netns/ä"):
+        assert set_up(environment, netns, b"{}") is None
+    assert set_up({b"NETD_SOCKET": b'/"'}, "/run/netns/box", b"{}") is None
+    assert not daemon.calls

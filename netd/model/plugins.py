@@ -1,4 +1,4 @@
-"""What the CNI plugin hands over to the daemon."""
+"""What plugins that runtimes start hand over to the daemon."""
 
 from typing import Any
 
@@ -13,3 +13,11 @@ class CniAdd(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     socket: str
     environment: dict[str, str]
     config: dict[str, Any]
+
+
+class NetavarkSetup(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A set-up as netavark asks its plugin for it: `execution` is the standard input."""
+
+    socket: str
+    netns: str
+    execution: dict[str, Any]

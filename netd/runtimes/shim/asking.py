@@ -1,9 +1,9 @@
-"""The short way of an ADD: the daemon, which has an interpreter that runs already, does all of it.
+"""The short way: the daemon, which has an interpreter that runs already, does all of a call.
 
-By this the plugin needs none of its own modules, whose import takes longer than the attach. What
-is out of the ordinary goes the long way, `plugin.py`, which asks for the same once more if need be
-and has a runtime's words for what is wrong. This file is a module by itself, not of a package, for
-the plugin (the packages around it are four more files to read), so it imports none of netd's.
+By this a plugin needs none of its own modules, whose import takes longer than the attach. What is
+out of the ordinary goes the long way, the plugin's own, which asks for the same once more if need
+be and has the runtime's words for what is wrong. Plugins take this file as a module by itself, not
+of a package (the packages around it are more files to read), so it imports none of netd's.
 """
 
 import posix
@@ -40,27 +40,30 @@ def read() -> bytes:
 
 
 def add(environment: "dict[bytes, bytes]", config: bytes) -> "bytes | None":
-    """The result, as JSON; None for what has to go the long way."""
-    if environment.get(b"CNI_COMMAND") != b"ADD" or len(config) > INPUT_BYTES_MAX:
-        return None
+    """The result of CNI's ADD, as JSON; None for what has to go the long way."""
     path = socket_of(config)
     given = {name: environment[name] for name in _NAMES if name in environment}
+    if given.get(b"CNI_COMMAND") != b"ADD" or len(config) > INPUT_BYTES_MAX:
+        return None
     if path is None or not all(is_plain(text) for text in given.values()):
         return None
     pairs = b",".join([b'"%s":"%s"' % pair for pair in given.items()])
     body = b'{"socket":"%s","environment":{%s},"config":%s}' % (path, pairs, config)
-    head = (
-        b"POST /v1/cni HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % len(body)
-    )
-    try:
-        return _asked(path, head + body)
-    except OSError:
+    return _asked(path, b"/v1/cni", body)
+
+
+def set_up(environment: "dict[bytes, bytes]", netns: str, execution: bytes) -> "bytes | None":
+    """The status block of netavark's set-up, as JSON; None for what has to go the long way."""
+    path = environment.get(b"NETD_SOCKET") or DEFAULT_SOCKET
+    place = netns.encode(errors="surrogateescape")
+    if not is_plain(path) or not is_plain(place) or len(execution) > INPUT_BYTES_MAX:
         return None
+    body = b'{"socket":"%s","netns":"%s","execution":%s}' % (path, place, execution)
+    return _asked(path, b"/v1/netavark", body)
 
 
 def socket_of(config: bytes) -> "bytes | None":
-    """The daemon's socket by the configuration; None where that is not seen at once.
+    """The daemon's socket by CNI's configuration; None where that is not seen at once.
 
     It may be somebody else's `socket`, deeper within: the daemon sees which it is.
     """
@@ -77,24 +80,30 @@ def is_plain(text: bytes) -> bool:
     return text.isascii() and text.decode().isprintable() and not (b'"' in text or b"\\" in text)
 
 
-def _asked(path: bytes, request: bytes) -> "bytes | None":
-    """The body of the daemon's answer; None for one that is no result. Raises OSError."""
+def _asked(path: bytes, target: bytes, body: bytes) -> "bytes | None":
+    """The body of the daemon's answer; None for one that is no result, and without any."""
+    head = (
+        b"POST %s HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % (target, len(body))
+    )
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        # struct timeval. Not a timeout of Python's: see `shim/daemon.py`.
+        # struct timeval. Not a timeout of Python's: see `daemon.py`.
         deadline = TIMEOUT_S.to_bytes(8, "little") + bytes(8)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, deadline)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, deadline)
         sock.connect(path)
-        sock.sendall(request)
+        sock.sendall(head + body)
         data = b""
         while len(data) < ANSWER_BYTES_MAX and (part := sock.recv(65536)):
             data += part
-            head, blank, body = data.partition(b"\r\n\r\n")
+            head, blank, answer = data.partition(b"\r\n\r\n")
             if blank and not head.startswith(b"HTTP/1.1 200 "):
                 return None
-            if blank and len(body) == _length(head):
-                return body
+            if blank and len(answer) == _length(head):
+                return answer
+    except OSError:
+        return None
     finally:
         sock.close()
     return None
