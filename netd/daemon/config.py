@@ -18,7 +18,6 @@ from netd.daemon.settings import NEEDS_RESTART, Config
 from netd.daemon.settings.values import WrongValue
 
 MAIN_FILE: Final = Path("/etc/netd/netd.toml")
-DROP_IN_DIR: Final = Path("/etc/netd/netd.toml.d")
 COMMAND_LINE: Final = "command line"
 DEFAULT: Final = "default"
 

@@ -1,6 +1,5 @@
 """Keys, sessions and locks whose one order is etcd's."""
 
-import logging
 from collections.abc import Sequence
 from typing import Final
 
@@ -38,8 +37,6 @@ from netd.tasks import Tasks
 
 SWEEP_S: Final = 30.0  # between looks for sessions that ended while nobody watched
 _TREES: Final = frozenset({"get-tree", "delete-tree"})
-
-log = logging.getLogger(__name__)
 
 
 class EtcdKeys:

@@ -7,7 +7,6 @@ with it: the kernel loads what modules it needs, and nothing of the host is touc
 import ctypes
 import errno
 import os
-import re
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -26,7 +25,6 @@ from netd.kernel.uapi import CLONE_NEWNET, NLM_F_CREATE, NLM_F_EXCL, RTM_NEWLINK
 from netd.plan.objects import Ifb, Object, Redirect, Shaper
 from netd.plan.operations import Operation
 
-MINIMUM_KERNEL: Final = (5, 10)
 LINK_KINDS: Final = ("bridge", "ifb", "ipvlan", "macvlan", "veth", "vxlan", "wireguard")
 
 # include/uapi/linux/netfilter/nfnetlink.h, netfilter.h, in.h
@@ -49,12 +47,6 @@ def probe() -> frozenset[str]:
     """
     with ThreadPoolExecutor(max_workers=1) as thread:
         return thread.submit(_probe_in_own_namespace).result()
-
-
-def kernel_is_supported(release: str) -> bool:
-    """Whether `release`, as uname(2) gives it, is at least MINIMUM_KERNEL."""
-    numbers = re.match(r"(\d+)\.(\d+)", release)
-    return numbers is not None and (int(numbers[1]), int(numbers[2])) >= MINIMUM_KERNEL
 
 
 def _probe_in_own_namespace() -> frozenset[str]:

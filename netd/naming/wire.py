@@ -117,10 +117,6 @@ def hex_address(label: str) -> IPAddress | None:
     return ipaddress.IPv6Address(int(label, 16)) if len(label) == 32 else None
 
 
-def address_hex(address: str) -> str:
-    return ipaddress.ip_address(address).packed.hex()
-
-
 def _is_nibble(label: str) -> bool:
     return len(label) == 1 and label in _HEX
 

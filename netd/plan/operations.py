@@ -30,18 +30,6 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """One line, e.g. `add link nd-blue type bridge …`."""
         return f"{self.verb} {self.object.text()}"
 
-    def inverse(self) -> "Operation | None":
-        """The operation that undoes this one, or None when there is none."""
-        match self.verb:
-            case "add":
-                return Operation(verb="delete", object=self.object, reason="undo")
-            case "change" if self.was is not None:
-                return Operation(verb="change", object=self.was, reason="undo", was=self.object)
-            case "delete":
-                return Operation(verb="add", object=self.object, reason="undo")
-            case _:
-                return None
-
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """An operation the kernel refused: `errno` as in errno(3), 0 when it was not the kernel."""

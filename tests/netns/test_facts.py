@@ -194,19 +194,3 @@ def test_probing_leaves_the_host_as_it_was() -> None:
     capabilities.probe.cache_clear()
     assert "veth" in capabilities.probe()
     assert host() == before
-
-
-@pytest.mark.parametrize(
-    ("release", "supported"),
-    [
-        ("5.10.0-28-amd64", True),
-        ("5.10", True),
-        ("6.1.0", True),
-        ("10.0", True),
-        ("5.9.16", False),
-        ("4.19.0", False),
-        ("", False),
-    ],
-)
-def test_the_oldest_kernel(release: str, supported: bool) -> None:
-    assert capabilities.kernel_is_supported(release) is supported

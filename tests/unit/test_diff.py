@@ -194,19 +194,6 @@ def test_creation_and_removal_of_one_endpoint() -> None:
     ]
 
 
-def test_operations_have_inverses() -> None:
-    red = replace(BLUE, mtu=1400)
-    add = Operation(verb="add", object=BLUE, reason="missing")
-    change = Operation(verb="change", object=BLUE, reason="mtu", was=red)
-    delete = Operation(verb="delete", object=BLUE, reason="not wanted")
-    assert add.inverse() == Operation(verb="delete", object=BLUE, reason="undo")
-    assert change.inverse() == Operation(verb="change", object=red, reason="undo", was=BLUE)
-    assert delete.inverse() == Operation(verb="add", object=BLUE, reason="undo")
-    assert replace(change, was=None).inverse() is None
-    assert replace(delete, verb="retire").inverse() is None
-    assert add.text() == f"add {BLUE.text()}"
-
-
 def test_a_tunnel_with_another_vni_is_made_anew_with_its_entries() -> None:
     assert plan([BLUE, replace(TUNNEL, vni=5001), FAR, TO_ALL, NEIGHBOUR], OVERLAY) == [
         "change link nx-blue: vni is 5000, not 5001",

@@ -1,7 +1,6 @@
 """Keys, sessions and locks of the cluster, as every host offers them."""
 
 import asyncio
-import logging
 
 import msgspec
 
@@ -28,8 +27,6 @@ from netd.tasks import Tasks
 
 LOOK_S = 0.05  # between looks at what sessions depend on
 TRIES = 3  # to find who holds the keys, while that changes
-
-log = logging.getLogger(__name__)
 
 
 class Keys:

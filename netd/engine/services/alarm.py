@@ -2,13 +2,10 @@
 
 import asyncio
 import heapq
-import logging
 from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
 from netd.engine.interfaces import Clock
-
-log = logging.getLogger(__name__)
 
 _VOID_MIN: Final = 64
 AT_ONCE_MAX: Final = 500  # then the loop may do something else

@@ -12,7 +12,6 @@ from netd.registry.http.caller import Caller, Callers
 
 BODY_MAX: Final = 1024 * 1024  # bytes, unless a call asks for another limit
 PARAMETERS_MAX: Final = 256
-TARGET_MAX: Final = 8190  # bytes; aiohttp refuses longer lines
 STALL_S: Final = 30.0  # in which something must come of a body, and go of an answer
 PROGRESS_MIN: Final = 1024  # bytes; less is nothing
 _REMEMBERED: Final = 4096  # targets that need not be taken apart again

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import resource
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -32,7 +32,6 @@ LINGER_S: Final = 2.0  # for what is left of a body that nobody has read
 CLOSE_S: Final = 1.0
 
 Decorate = Callable[[Call, web.StreamResponse], None]
-Respond = Callable[[Call], Awaitable[web.StreamResponse]]
 
 
 class HttpServer:
