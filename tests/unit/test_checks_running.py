@@ -1,6 +1,8 @@
 """When checks run and what of them is reported, on a clock that stands still."""
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -252,6 +254,48 @@ def test_many_are_spread_over_the_interval(monkeypatch: pytest.MonkeyPatch) -> N
         await world.checks.stop()
 
     on_virtual_time(work)
+
+
+def test_ten_thousand_at_a_start_are_no_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have run before are spread over the interval, and seen as they were meanwhile;
+    those that never have run soon, but so many in a second at the most.
+    """
+
+    async def work() -> None:
+        world = World(monkeypatch, well)
+        chance = random.Random(1).random
+        world.checks = Checks(world.reported, Names(), lambda _: (), world.loop.time, chance=chance)
+        minute = CheckSpec(kind="tcp", id="up", interval_s=60)
+        before = critical("as it was")
+        world.checks.replace(
+            known(service(minute, id=f"old-{number}"), before) for number in range(10_000)
+        )
+        await asyncio.sleep(59.9)
+        assert most_within(world, 0.5) < 250
+        assert len(world.runs) > 9_900
+        await world.checks.stop()
+        world.runs.clear()
+        world.checks = Checks(world.reported, Names(), lambda _: (), world.loop.time, chance=chance)
+        began = world.loop.time()
+        world.checks.replace(
+            [*(service(minute, id=f"new-{number}") for number in range(5_000)), service(EACH_10)]
+        )
+        await asyncio.sleep(5.1)
+        assert len(world.runs) == 5_001
+        assert 400 < most_within(world, 0.5) < 700
+        # One that is registered later runs at once, however many there are.
+        world.checks.apply(service(minute, id="late"))
+        await asyncio.sleep(0.6)
+        assert world.runs["late", "up"][0] - began < 5.7
+        await world.checks.stop()
+
+    on_virtual_time(work)
+
+
+def most_within(world: World, span_s: float) -> int:
+    """How many runs have begun at the most within so many seconds."""
+    spans = Counter(int(at / span_s) for times in world.runs.values() for at in times)
+    return max(spans.values())
 
 
 # How many

@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 OUTPUT_EACH_S: Final = 30.0  # how often a changed output is told while the status stays
 FIRST_WITHIN_S: Final = 0.5  # how soon a check runs that has never run
+FIRST_PER_S: Final = 1000  # of those that are there at the start; more of them take longer
 
 AddressesOf = Callable[[str], Sequence[str]]
 
@@ -81,6 +82,9 @@ class Checks:
 
     def apply(self, service: Service) -> None:
         """Take over an instance as it is now: its line of the directory, whatever has changed."""
+        self._take(service, FIRST_WITHIN_S)
+
+    def _take(self, service: Service, first_within_s: float) -> None:
         addresses = tuple(self._addresses_of(service.endpoint)) if service.endpoint else ()
         keys: set[Key] = set()
         for check in service.checks:
@@ -88,7 +92,7 @@ class Checks:
             if probe is not None:
                 key = (service.id, check.id)
                 keys.add(key)
-                self._apply(key, probe, check)
+                self._apply(key, probe, check, first_within_s)
         for key in self._of_service.get(service.id, frozenset()) - keys:
             self._drop(key)
         if keys:
@@ -103,10 +107,13 @@ class Checks:
 
     def replace(self, services: Iterable[Service]) -> None:
         """Take over all there is: what is not among `services` is gone."""
+        known = tuple(services)
+        never_run = sum(not check.output for each in known for check in each.checks)
+        within_s = max(FIRST_WITHIN_S, never_run / FIRST_PER_S)
         ids = set()
-        for service in services:
+        for service in known:
             ids.add(service.id)
-            self.apply(service)
+            self._take(service, within_s)
         for service_id in self._of_service.keys() - ids:
             self.remove(service_id)
 
@@ -117,7 +124,7 @@ class Checks:
     def counts(self) -> tuple[Count, ...]:
         return tuple(self._runner.counts())
 
-    def _apply(self, key: Key, probe: Probe, check: Check) -> None:
+    def _apply(self, key: Key, probe: Probe, check: Check, first_within_s: float) -> None:
         watched = self._watched.get(key)
         if watched is not None and watched.probe == probe:
             if key not in self._reports:
@@ -128,7 +135,7 @@ class Checks:
         # Of many that begin together, as when the registry starts, each waits for a moment of
         # its own, and keeps to that. What nobody knows anything of yet does not wait as long.
         new = not check.output or watched is not None
-        spread_s = min(probe.interval_s, FIRST_WITHIN_S) if new else probe.interval_s
+        spread_s = min(probe.interval_s, first_within_s) if new else probe.interval_s
         self._reports.drop(key)
         self._runner.put(key, probe, self._chance() * spread_s)
 
