@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from netd.model.directory import Count, RegistryState
@@ -63,7 +63,7 @@ class Metrics:
 
 def register_status(registry: CollectorRegistry, status: Callable[[], Status]) -> None:
     """Add gauges that ask `status` whenever metrics are read."""
-    registry.register(_StatusCollector(status))
+    registry.register(_Asked(lambda: _of_status(status())))
 
 
 def register_numbers(
@@ -72,7 +72,7 @@ def register_numbers(
     levels: Callable[[], dict[str, int]],
 ) -> None:
     """Add counters and gauges that are asked for whenever metrics are read."""
-    registry.register(_NumbersCollector(counters, levels))
+    registry.register(_Asked(lambda: _of_numbers(counters(), levels())))
 
 
 def register_cluster(
@@ -81,44 +81,107 @@ def register_cluster(
     refused: Callable[[], Mapping[str, int]],
 ) -> None:
     """Add what has labels: members by state, refused packets by the reason (few of them)."""
-    registry.register(_ClusterCollector(members, refused))
+    registry.register(_Asked(lambda: _of_cluster(members(), refused())))
 
 
 def register_addresses(
     registry: CollectorRegistry, levels: Callable[[], Iterable[AddressLevels]]
 ) -> None:
     """Add how many addresses of overlays this host owns: two labels for each one in use."""
-    registry.register(_AddressCollector(levels))
+    registry.register(_Asked(lambda: _of_addresses(levels())))
 
 
 def register_registry(registry: CollectorRegistry, state: Callable[[], RegistryState]) -> None:
     """Add what the process that answers names has reported last."""
-    registry.register(_RegistryCollector(state))
+    registry.register(_Asked(lambda: _of_registry(state())))
 
 
-class _RegistryCollector(Collector):
-    def __init__(self, state: Callable[[], RegistryState]) -> None:
-        self._state = state
+class _Asked(Collector):
+    """Metrics that `make` makes whenever they are read."""
 
-    def describe(self) -> list[GaugeMetricFamily]:
+    def __init__(self, make: Callable[[], Iterable[Metric]]) -> None:
+        self._make = make
+
+    def describe(self) -> list[Metric]:
+        # Without this, register() would call collect() before the daemon has a status.
         return []
 
-    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        state = self._state()
-        levels: tuple[tuple[str, str, int], ...] = (
-            ("connected", "1 while a registry follows the directory and reports", state.connected),
-            ("sockets", "Where the registry listens", len(state.listening)),
-            ("sockets_failed", "Where it should listen and cannot", len(state.problems)),
-            ("lines_behind", "Changes it had not taken over by its last report", state.behind),
-        )
-        for name, text, level in levels:
-            yield GaugeMetricFamily(f"netd_registry_{name}", text, level)
-        yield from _counted(state.counts, taken={name for name, _, _ in levels})
+    def collect(self) -> Iterable[Metric]:
+        return self._make()
 
 
-def _counted(
-    counts: Iterable[Count], taken: set[str]
-) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+def _of_status(status: Status) -> Iterator[Metric]:
+    yield GaugeMetricFamily("netd_ready", "1 once the kernel is as wanted", status.ready)
+    yield GaugeMetricFamily("netd_members", "Members of the cluster", status.members)
+    yield GaugeMetricFamily("netd_networks", "Networks", status.networks)
+    yield GaugeMetricFamily("netd_endpoints", "Endpoints on this host", status.endpoints)
+    yield GaugeMetricFamily(
+        "netd_drift_operations", "Operations the last look found to be needed", status.drift
+    )
+    yield GaugeMetricFamily("netd_conditions", "Things that are wrong", len(status.conditions))
+    yield InfoMetricFamily(
+        "netd",
+        "What runs here",
+        {"version": status.version, "node": status.node, "kernel": status.kernel},
+    )
+
+
+def _of_numbers(counters: Mapping[str, int], levels: Mapping[str, int]) -> Iterator[Metric]:
+    for name, value in counters.items():
+        text = f"{name.replace('_', ' ').capitalize()} since the start"
+        yield CounterMetricFamily(f"netd_{name}", text, value)
+    for name, value in levels.items():
+        text = f"{name.replace('_', ' ').capitalize()}, now"
+        yield GaugeMetricFamily(f"netd_{name}", text, value)
+
+
+def _of_cluster(members: Iterable[Member], refused: Mapping[str, int]) -> Iterator[Metric]:
+    by_state = GaugeMetricFamily(
+        "netd_cluster_members_by_state", "Members as this host sees them", labels=["state"]
+    )
+    counted = Tally(member.state for member in members)
+    for state in get_args(MemberState):
+        by_state.add_metric([state], counted[state])
+    yield by_state
+    by_reason = CounterMetricFamily(
+        "netd_cluster_packets_refused",
+        "Packets that changed nothing, by the reason",
+        labels=["reason"],
+    )
+    for reason, count in sorted(refused.items()):
+        by_reason.add_metric([reason], count)
+    yield by_reason
+
+
+def _of_addresses(levels: Iterable[AddressLevels]) -> Iterator[Metric]:
+    labels = ["network", "family"]
+    owned = GaugeMetricFamily(
+        "netd_overlay_addresses_owned", "Addresses that are this host's to give", labels=labels
+    )
+    free = GaugeMetricFamily(
+        "netd_overlay_addresses_free", "Those of them that nobody has", labels=labels
+    )
+    for level in levels:
+        values = [level.network, f"ipv{level.family}"]
+        owned.add_metric(values, level.owned)
+        free.add_metric(values, level.free)
+    yield owned
+    yield free
+
+
+def _of_registry(state: RegistryState) -> Iterator[Metric]:
+    levels: tuple[tuple[str, str, int], ...] = (
+        ("connected", "1 while a registry follows the directory and reports", state.connected),
+        ("sockets", "Where the registry listens", len(state.listening)),
+        ("sockets_failed", "Where it should listen and cannot", len(state.problems)),
+        ("lines_behind", "Changes it had not taken over by its last report", state.behind),
+    )
+    for name, text, level in levels:
+        yield GaugeMetricFamily(f"netd_registry_{name}", text, level)
+    yield from _counted(state.counts, taken={name for name, _, _ in levels})
+
+
+def _counted(counts: Iterable[Count], taken: set[str]) -> Iterator[Metric]:
     """What another process has counted, but for what would spoil the whole page: names that
     Prometheus cannot read, or that are taken.
     """
@@ -138,100 +201,3 @@ def _counted(
         for labels, value in values.items():
             family.add_metric([dict(labels).get(key, "") for key in keys], value)
         yield family
-
-
-class _AddressCollector(Collector):
-    def __init__(self, levels: Callable[[], Iterable[AddressLevels]]) -> None:
-        self._levels = levels
-
-    def describe(self) -> list[GaugeMetricFamily]:
-        return []
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        labels = ["network", "family"]
-        owned = GaugeMetricFamily(
-            "netd_overlay_addresses_owned", "Addresses that are this host's to give", labels=labels
-        )
-        free = GaugeMetricFamily(
-            "netd_overlay_addresses_free", "Those of them that nobody has", labels=labels
-        )
-        for level in self._levels():
-            values = [level.network, f"ipv{level.family}"]
-            owned.add_metric(values, level.owned)
-            free.add_metric(values, level.free)
-        yield owned
-        yield free
-
-
-class _ClusterCollector(Collector):
-    def __init__(
-        self,
-        members: Callable[[], tuple[Member, ...]],
-        refused: Callable[[], Mapping[str, int]],
-    ) -> None:
-        self._members = members
-        self._refused = refused
-
-    def describe(self) -> list[GaugeMetricFamily]:
-        return []
-
-    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        members = GaugeMetricFamily(
-            "netd_cluster_members_by_state", "Members as this host sees them", labels=["state"]
-        )
-        counted = Tally(member.state for member in self._members())
-        for state in get_args(MemberState):
-            members.add_metric([state], counted[state])
-        yield members
-        refused = CounterMetricFamily(
-            "netd_cluster_packets_refused",
-            "Packets that changed nothing, by the reason",
-            labels=["reason"],
-        )
-        for reason, count in sorted(self._refused().items()):
-            refused.add_metric([reason], count)
-        yield refused
-
-
-class _NumbersCollector(Collector):
-    def __init__(
-        self, counters: Callable[[], dict[str, int]], levels: Callable[[], dict[str, int]]
-    ) -> None:
-        self._counters = counters
-        self._levels = levels
-
-    def describe(self) -> list[GaugeMetricFamily]:
-        return []
-
-    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
-        for name, value in self._counters().items():
-            text = f"{name.replace('_', ' ').capitalize()} since the start"
-            yield CounterMetricFamily(f"netd_{name}", text, value)
-        for name, value in self._levels().items():
-            text = f"{name.replace('_', ' ').capitalize()}, now"
-            yield GaugeMetricFamily(f"netd_{name}", text, value)
-
-
-class _StatusCollector(Collector):
-    def __init__(self, status: Callable[[], Status]) -> None:
-        self._status = status
-
-    def describe(self) -> list[GaugeMetricFamily]:
-        # Without this, register() would call collect() before the daemon has a status.
-        return []
-
-    def collect(self) -> Iterator[GaugeMetricFamily | InfoMetricFamily]:
-        status = self._status()
-        yield GaugeMetricFamily("netd_ready", "1 once the kernel is as wanted", status.ready)
-        yield GaugeMetricFamily("netd_members", "Members of the cluster", status.members)
-        yield GaugeMetricFamily("netd_networks", "Networks", status.networks)
-        yield GaugeMetricFamily("netd_endpoints", "Endpoints on this host", status.endpoints)
-        yield GaugeMetricFamily(
-            "netd_drift_operations", "Operations the last look found to be needed", status.drift
-        )
-        yield GaugeMetricFamily("netd_conditions", "Things that are wrong", len(status.conditions))
-        yield InfoMetricFamily(
-            "netd",
-            "What runs here",
-            {"version": status.version, "node": status.node, "kernel": status.kernel},
-        )

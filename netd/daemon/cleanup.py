@@ -16,13 +16,14 @@ from netd.plan.operations import Operation
 from netd.store.sqlite import SqliteStore
 
 
-async def clean_up(config: Config, state_dir: Path) -> list[str]:
+async def clean_up(config: Config) -> list[str]:
     """Remove links, addresses, routes and the nft table; set sysctls back to what they were; end
     a registry that a netd has left; have runtimes find no configuration of netd's.
 
     The daemon must not run (its state folder is locked while it does: `Unavailable`). What is
     wanted stays in the store: the next start makes it again. Returns what was done, in lines.
     """
+    state_dir = Path(config.state.dir)
     store = await SqliteStore.open(state_dir)
     kernel = LinuxKernel(config.node.name)
     try:

@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from netd import logs
 from netd.daemon import options
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         if asked.command == "cleanup":
-            for line in asyncio.run(clean_up(config, Path(config.state.dir))):
+            for line in asyncio.run(clean_up(config)):
                 print(line)
             return 0
         sockets = take_sockets(os.environ)
