@@ -3,19 +3,15 @@
 from tests.lab.container import Container
 from tests.lab.host import LabHost
 from tests.lab.lab import Lab
-from tests.lab.qemu import BOOT_DEADLINE_S, QemuHost
+from tests.lab.qemu import QemuHost
 from tests.lab.waiting import wait_for
 from tests.scenarios.flows import Probe, Stream
 from tests.scenarios.overlay import Overlay, await_reach
+from tests.vm.words import SLOW_S, reboot, shown
 
 EXPOSURE_MAX = 4.5  # of `systemd-analyze security`, 10 is the worst
 WATCHDOG_S = 10
-SLOW_S = 300.0  # an emulated processor installs a package in a minute
 UNITS = ("netd.service", "netd.socket", "netd-registry.service")
-
-
-def shown(host: LabHost, unit: str, name: str) -> str:
-    return host.run("systemctl", "show", "--value", "--property", name, unit).strip()
 
 
 def test_units_run_and_have_little_power(lab: Lab, one: LabHost) -> None:
@@ -83,18 +79,6 @@ def upgrade(host: LabHost, a: Container, b: Container, package: str) -> None:
     assert shown(host, "netd.service", "MainPID") not in ("0", before)
     stream.assert_whole()
     assert not host.plan()
-
-
-def reboot(host: QemuHost) -> None:
-    boot = boot_of(host)
-    host.run("systemctl", "reboot", code=None)  # the connection ends before the answer
-    wait_for(
-        lambda: host.answers() and boot_of(host) != boot, BOOT_DEADLINE_S, what=f"{host} again"
-    )
-
-
-def boot_of(host: LabHost) -> str:
-    return host.run("cat", "/proc/sys/kernel/random/boot_id")
 
 
 def test_a_removed_package_leaves_nothing(blue: Overlay, one: LabHost, package: str) -> None:
