@@ -88,7 +88,8 @@ def systemctl(host: LabHost, *words: str) -> None:
 
 
 def run(docker: LabHost, name: str, *words: str) -> None:
-    docker.run("docker", "run", "-d", "--name", name, "--network", "blue", *words)
+    start = ("run", "-d", "--stop-signal", "KILL", "--name", name, "--network", "blue")
+    docker.run("docker", *start, *words)
 
 
 def address_of(docker: LabHost, name: str) -> str:

@@ -1,0 +1,92 @@
+"""netd from a checkout: OPERATIONS.md's way to install it on a machine and to remove it."""
+
+import subprocess
+from base64 import b64encode
+
+import pytest
+
+from tests.lab.host import LabHost
+from tests.lab.lab import Lab
+from tests.scenarios.overlay import Overlay, await_reach
+from tests.vm.words import ROOT, commands, links, obey, put
+
+PARTS = (
+    "netd",
+    "scripts",
+    "systemd",
+    "pyproject.toml",
+    "requirements.lock",
+    "README.md",
+    "LICENSE",
+)
+CONFLIST = "/etc/cni/net.d/05-netd.conflist"
+SETTINGS = "/etc/netd/netd.toml.d/cni.toml"
+# The packages that netd needs are on the machine, which reaches no registry.
+OFFLINE = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels; cd /root/checkout; "
+LEFT = {"/etc/netd", "/etc/netd/netd.toml.d", "/var/lib/netd"}
+FOREIGN = {
+    "/etc/cni/net.d/10-other.conflist": "{}",
+    "/opt/cni/bin/other": "",
+    "/etc/systemd/system/other.service": "[Service]\nExecStart=true\n",
+}
+FORWARDING = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+
+
+@pytest.fixture
+def checkout(one: LabHost) -> LabHost:
+    """A host with this checkout in /root/checkout."""
+    command = ("tar", "--create", "--gzip", "--exclude=__pycache__", *PARTS)
+    archive = subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60).stdout
+    unpack = "mkdir -p /root/checkout && base64 -d | tar --extract --gzip -C /root/checkout"
+    one.run("sh", "-c", unpack, feed=b64encode(archive).decode())
+    return one
+
+
+def test_it_is_removed_and_installed_again(lab: Lab, blue: Overlay, checkout: LabHost) -> None:
+    host = checkout
+    other = blue.container(lab.hosts[1], "b")
+    blue.container(host, "a")
+    put(host, SETTINGS, f'[cni]\nconflist = "{CONFLIST}"\n')
+    host.run("systemctl", "restart", "netd.service")
+    assert '"netd-cni"' in host.run("cat", CONFLIST)
+    for path, text in FOREIGN.items():
+        put(host, path, text)
+    host.run("nft", "add", "table", "inet", "other")
+    host.run("ip", "link", "add", "other", "type", "bridge")
+
+    obey(host, OFFLINE + commands("OPERATIONS.md", "## Remove netd").splitlines()[0])
+    host.containers.clear()
+    host.run("ip", "netns", "delete", "a")
+    assert_nothing_is_left(host)
+    for path in FOREIGN:
+        host.run("test", "-e", path)
+    host.run("nft", "delete", "table", "inet", "other")
+    host.run("ip", "link", "delete", "other")
+
+    obey(host, OFFLINE + commands("OPERATIONS.md", "## Install the service"))
+    host.await_ready()
+    assert '"netd-cni"' in host.run("cat", CONFLIST)
+    lab.await_whole()
+    assert "blue" in host.networks()
+    await_reach(blue.container(host, "again"), other)
+    host.run("rm", SETTINGS, CONFLIST)
+    host.run("systemctl", "restart", "netd.service")
+
+
+def assert_nothing_is_left(host: LabHost) -> None:
+    """Of netd, but settings and state."""
+    places = ("/etc", "/opt", "/run", "/usr", "/var/lib")
+    names = r"\( -name netd -o -name netd[-.]* -o -name *[-.]netd[-.]* -o -name netctl \)"
+    # Only what is unmistakable: others have a `netdev`, a `netdata`.
+    found = host.run("sh", "-fc", f"find {' '.join(places)} {names} -print").split()
+    assert {path for path in found if not path.startswith("/var/lib/netd/")} == LEFT
+    assert host.run("systemctl", "list-unit-files", "--no-legend", "netd*", code=None) == ""
+    assert host.run("systemctl", "list-units", "--all", "--no-legend", "netd*") == ""
+    for database in ("passwd", "group"):
+        assert "netd:" not in host.run("getent", database)
+        assert "netd-" not in host.run("getent", database)
+    assert not links(host)
+    assert host.run("nft", "list", "tables") == "table inet other\n"
+    assert host.run("ip", "route", "show", "table", "all", "protocol", "110") == ""
+    assert host.run("sysctl", "--values", *FORWARDING).split() == ["0", "0"]
+    assert not host.succeeds("pgrep", "--full", "/opt/netd")
