@@ -60,6 +60,8 @@ def test_the_engine_and_netd_start_in_any_order(
     )
     assert_joined(docker, b)
 
+    assert_legacy_rules_are_in_reach(docker)
+
     systemctl(docker, "restart", "netd.service")
     assert_joined(docker, b)
     assert_starts(docker, b)
@@ -110,6 +112,12 @@ def assert_joined(docker: LabHost, b: Container) -> None:
         20 * docker.slowness,
         what="web's port from outside",
     )
+
+
+def assert_legacy_rules_are_in_reach(docker: LabHost) -> None:
+    """Where engines use it, netd needs the lock of iptables-legacy, out of its sandbox."""
+    inside = ("nsenter", "--mount", "--target", shown(docker, "netd.service", "MainPID"))
+    docker.run(*inside, "iptables-legacy", "--wait", "--list-rules")
 
 
 def assert_starts(docker: LabHost, b: Container) -> None:

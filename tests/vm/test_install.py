@@ -23,13 +23,34 @@ CONFLIST = "/etc/cni/net.d/05-netd.conflist"
 SETTINGS = "/etc/netd/netd.toml.d/cni.toml"
 # The packages that netd needs are on the machine, which reaches no registry.
 OFFLINE = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels; cd /root/checkout; "
-LEFT = {"/etc/netd", "/etc/netd/netd.toml.d", "/var/lib/netd"}
+LEFT = {"/etc/netd", "/var/lib/netd"}
 FOREIGN = {
     "/etc/cni/net.d/10-other.conflist": "{}",
     "/opt/cni/bin/other": "",
     "/etc/systemd/system/other.service": "[Service]\nExecStart=true\n",
 }
 FORWARDING = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+
+
+# Tells what comes into a folder, until a file is renamed to a name; then whether netd is ready.
+WATCH = """
+import ctypes, os, struct, subprocess, sys
+CREATED, MOVED_TO = 0x100, 0x80  # inotify(7)
+libc = ctypes.CDLL(None)
+watch = libc.inotify_init()
+folder, awaited = os.path.split(sys.argv[1])
+assert libc.inotify_add_watch(watch, os.fsencode(folder), CREATED | MOVED_TO) > 0
+print("ready", flush=True)
+while True:
+    events = os.read(watch, 65536)
+    while events:
+        _, mask, _, length = struct.unpack_from("iIII", events)
+        name, events = events[16:16 + length].rstrip(b"\\0").decode(), events[16 + length:]
+        print("moved" if mask & MOVED_TO else "created", name, flush=True)
+        if name == awaited:
+            ask = ("curl", "-sf", "--unix-socket", "/run/netd/netd.sock", "http://netd/readyz")
+            sys.exit(subprocess.call(ask))
+"""
 
 
 @pytest.fixture
@@ -73,13 +94,31 @@ def test_it_is_removed_and_installed_again(lab: Lab, blue: Overlay, checkout: La
     host.run("systemctl", "restart", "netd.service")
 
 
+def test_runtimes_find_netd_once_it_is_ready(one: LabHost) -> None:
+    """And not a half of its configuration."""
+    put(one, SETTINGS, f'[cni]\nconflist = "{CONFLIST}"\n')
+    try:
+        one.stop_netd()
+        one.run("rm", "-f", CONFLIST)
+        watch = one.spawn("python3", "-c", WATCH, CONFLIST)
+        watch.await_line("ready")
+        one.start_netd()
+        told = watch.finish().splitlines()
+        assert told[-2:] == [f"moved {CONFLIST.rpartition('/')[2]}", '{"ok":true}'], told
+        assert all(line.startswith("created .") for line in told[:-2])
+        assert one.run("stat", "--format=%a %U", CONFLIST) == "644 root\n"
+    finally:
+        one.run("rm", "-f", SETTINGS, CONFLIST)
+        one.run("systemctl", "restart", "netd.service")
+
+
 def assert_nothing_is_left(host: LabHost) -> None:
     """Of netd, but settings and state."""
     places = ("/etc", "/opt", "/run", "/usr", "/var/lib")
     names = r"\( -name netd -o -name netd[-.]* -o -name *[-.]netd[-.]* -o -name netctl \)"
     # Only what is unmistakable: others have a `netdev`, a `netdata`.
     found = host.run("sh", "-fc", f"find {' '.join(places)} {names} -print").split()
-    assert {path for path in found if not path.startswith("/var/lib/netd/")} == LEFT
+    assert {path for path in found if not path.startswith(("/etc/netd/", "/var/lib/netd/"))} == LEFT
     assert host.run("systemctl", "list-unit-files", "--no-legend", "netd*", code=None) == ""
     assert host.run("systemctl", "list-units", "--all", "--no-legend", "netd*") == ""
     for database in ("passwd", "group"):
