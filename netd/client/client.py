@@ -85,7 +85,7 @@ class Client:
         return self._object("GET", _path("/v1/endpoints", endpoint_id))
 
     def update_endpoint(self, endpoint_id: str, **patch: Any) -> Object:
-        """Change `ports`, `aliases`, `labels` or `bandwidth`."""
+        """Change `ports`, `aliases`, `labels`, `bandwidth` or `name`."""
         return self._object("PATCH", _path("/v1/endpoints", endpoint_id), patch)
 
     def detach(self, endpoint_id: str) -> None:

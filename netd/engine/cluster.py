@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -269,6 +269,7 @@ def _decoded(secret: str) -> bytes:
 
 def _shown_record(change: RecordChange, value: bytes, node: str) -> ClusterRecord:
     shown: Any
+    encoding: Literal["json", "base64"]
     try:
         shown, encoding = msgspec.json.decode(value), "json"
     except (ValueError, RecursionError):
@@ -279,6 +280,6 @@ def _shown_record(change: RecordChange, value: bytes, node: str) -> ClusterRecor
         scope=change.scope.hex(),
         table=change.table,
         key=change.key,
-        encoding="json" if encoding == "json" else "base64",
+        encoding=encoding,
         value=shown,
     )

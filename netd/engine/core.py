@@ -80,7 +80,6 @@ class Engine:
         self._blocks = Blocks(parts, cluster)
         self._overlays = Overlays(parts, host, cluster, self._blocks, self._repair, authority)
         self._authority = authority
-        host.followers += [self.cluster.host_has, self._overlays.host_changed]
         self._networks = Networks(parts, host, self._overlays)
         self.reservations = Reservations(parts, self._networks, self._overlays)
         self.notes = Notes(parts.store)
@@ -90,7 +89,6 @@ class Engine:
         departures = Departures(parts)
         self.catalogue = Catalogue(cluster)
         self.services = Services(parts, cluster, self.catalogue, self._networks, departures)
-        host.followers.append(self.services.following.host_has)
         self.kv = open_keys(parts, cluster, self.catalogue, make_keys)
         self._user_events = UserEvents(parts, cluster)
         self._surroundings = Surroundings(
@@ -100,9 +98,6 @@ class Engine:
             self._overlays.resolvers,
             parts.intent.count_on,
         )
-        parts.names.network_changed = self._network_changed
-        departures.followers += [self.services.following, parts.names]
-        self._endpoints.followers += [departures, self.services.following]
         self.virtuals = Virtuals(
             parts,
             host,
@@ -111,8 +106,6 @@ class Engine:
             find=self._networks.find,
             has_died=departures.has_died,
         )
-        host.followers.append(self.virtuals.host_has)
-        self._endpoints.followers.append(self.virtuals)
         self._reconciler = Reconciler(parts, host, self._endpoints)
         self._watch = Watch(parts, host, self._reconciler, departures)
         self._explainer = Explainer(parts, cluster, self.cluster, self._overlays)
@@ -121,6 +114,20 @@ class Engine:
         self._started_at = parts.now()
         self._ready = False
         self.reload = Reload()
+        self._introduce(departures)
+
+    def _introduce(self, departures: Departures) -> None:
+        """Say who is told of what, in this order."""
+        self._parts.names.network_changed = self._network_changed
+        following = self.services.following
+        self._host.followers += [
+            self.cluster.host_has,
+            self._overlays.host_changed,
+            following.host_has,
+            self.virtuals.host_has,
+        ]
+        departures.followers += [following, self._parts.names]
+        self._endpoints.followers += [departures, following, self.virtuals]
 
     @classmethod
     async def start(

@@ -20,7 +20,7 @@ from netd.plan.virtual_rules import VirtualPools
 
 log = logging.getLogger(__name__)
 
-# Facts in the store: what sysctls were before netd set them, and who this node is.
+# Facts in the store: what sysctls were before netd set them.
 SYSCTL_BEFORE = "sysctl-before:"
 FORWARDING_BEFORE = SYSCTL_BEFORE + "net/ipv4/ip_forward"
 

@@ -46,7 +46,9 @@ class Networks:
         parts = self._parts
         async with self._one_at_a_time:
             existing = self.find(spec.name)
-            if existing is not None and not existing.driver == spec.driver == "overlay":
+            # What an overlay's name means is not this host's alone to say.
+            of_cluster = existing is not None and existing.driver == spec.driver == "overlay"
+            if existing is not None and not of_cluster:
                 field = difference(existing, spec)
                 if field is None:
                     return existing, False
