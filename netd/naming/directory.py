@@ -47,6 +47,10 @@ class Directory:
         """
         return self._visibility.scope_of(source)
 
+    def knows(self, source: str) -> bool:
+        """Whether an address is the host's or an endpoint's."""
+        return self._visibility.knows(source)
+
     def look_up(
         self, name: str, record_type: str, scope: Scope, steps: list[str] | None = None
     ) -> Answer:

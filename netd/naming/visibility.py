@@ -83,6 +83,13 @@ class Visibility:
             self._remembered[text] = scope
         return scope
 
+    def knows(self, source: str) -> bool:
+        """Whether an address is the host's or an endpoint's."""
+        text = canonical(source)
+        if text is None:
+            return False
+        return bool(self._holders.at(text)) or self.scope_of(text).networks is None
+
     def forwards(self, scope: Scope) -> bool:
         """Whether others may be asked for who has this scope: not if all it sees is internal."""
         if scope.networks is None:

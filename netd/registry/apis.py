@@ -39,7 +39,7 @@ class Apis(Reader):
         self._settings = RegistrySettings()
         self._names = names
         self._catalog = Catalog(unix_ms)
-        self._callers = Callers(names.scope_of)
+        self._callers = Callers(names.scope_of, names.party_of)
         self._keys = Keys(path, guests=lambda: self._settings.consul_guests)
         self._acl = Acl(self._keys.api, self._keys.watches, lambda: self._settings)
         self._keys.queries.changed = lambda: names.forget((TOPIC,))

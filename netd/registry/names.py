@@ -6,6 +6,7 @@ from typing import Final
 from netd.model.directory import Entry
 from netd.naming.directory import Directory
 from netd.naming.values import EVERYTHING, Answer, Scope, Topics
+from netd.registry.dns.limits import party
 from netd.registry.feed import Entries, Feed, Reader
 
 _OF_NO_SCOPE: Final = ("service", "virtual")  # what changes nobody's sight
@@ -27,6 +28,10 @@ class Names(Reader):
 
     def scope_of(self, source: str | None) -> Scope:
         return self._directory.scope_of(source)
+
+    def party_of(self, source: str) -> str:
+        """Whom limits count for that asks from an address."""
+        return party(source, known=self._directory.knows(source))
 
     def look_up(self, name: str, kind: str, scope: Scope) -> Answer:
         if self.special is not None:

@@ -67,7 +67,7 @@ class Service(Reader):
         names.forget = self._server.packets.drop
         names.rescope = self._server.rescope
         connections = Connections(CONNECTIONS_MAX, CONNECTIONS_EACH_MAX)
-        self._tcp = TcpServer(self._server.answer_tcp, connections)
+        self._tcp = TcpServer(self._server.answer_tcp, connections, names.party_of)
         self._listeners = Listeners(self._server, self._tcp, self._reports.soon)
         self._health = Health(self._api, names)
         self._apis = Apis(

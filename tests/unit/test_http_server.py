@@ -124,9 +124,12 @@ class Server:
 
 @asynccontextmanager
 async def serving(
-    scope_of: Callable[[str | None], Scope] = lambda _: Scope(None), **limits: Any
+    scope_of: Callable[[str | None], Scope] = lambda _: Scope(None),
+    party_of: Callable[[str], str] = lambda source: source,
+    **limits: Any,
 ) -> AsyncIterator[Server]:
-    server = HttpServer("test", Routes(ROUTES), Callers(scope_of), drain=lambda: None, **limits)
+    callers = Callers(scope_of, party_of)
+    server = HttpServer("test", Routes(ROUTES), callers, drain=lambda: None, **limits)
     loop = asyncio.get_running_loop()
     listening = await loop.create_server(server.factory, "127.0.0.1", 0)
     running = Server(server, listening.sockets[0].getsockname()[1])
@@ -287,6 +290,24 @@ async def test_a_guest_that_asks_too_often_is_told_so_and_others_are_not() -> No
         assert statuses[:5] == [200] * 5
         assert 429 in statuses[5:]
         for source in ("127.0.0.1", "127.0.0.8"):
+            assert (await (await server.client(source)).get("/echo"))[0] == 200
+
+
+async def test_those_of_one_party_share_its_calls_and_connections() -> None:
+    def scope_of(source: str | None) -> Scope:
+        return Scope(None) if source == "127.0.0.1" else Scope(frozenset())
+
+    def party_of(source: str) -> str:
+        return source if source in ("127.0.0.1", "127.0.0.9") else "others"
+
+    async with serving(scope_of, party_of, calls_per_s=5.0, most_each=2) as server:
+        two = [await server.client(source) for source in ("127.0.0.7", "127.0.0.8")]
+        statuses = [(await each.get("/echo"))[0] for _ in range(10) for each in two]
+        assert statuses[:5] == [200] * 5
+        assert 429 in statuses[5:]
+        third = await server.client("127.0.0.6")
+        assert (await third.ask(b""))[0] == 429  # two of them are connected already
+        for source in ("127.0.0.1", "127.0.0.9"):
             assert (await (await server.client(source)).get("/echo"))[0] == 200
 
 

@@ -3,15 +3,19 @@
 import asyncio
 import socket
 import struct
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+import dns.message
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netd.model.directory import EndpointEntry, Entry, NetworkEntry
 from netd.registry.dns import shedding
-from netd.registry.dns.limits import FLOOD, Bucket, Connections
+from netd.registry.dns.limits import FLOOD, Bucket, Connections, party
+from netd.registry.dns.server import DnsServer
 from netd.registry.dns.shedding import Shedding, program
+from netd.registry.names import Names
 
 # Buckets
 
@@ -109,6 +113,102 @@ def test_the_program_drops_exactly_those_of_ipv6(
     code = program({str(address) for address in shut})
     assert not any(passes(code, address) for address in shut)
     assert passes(code, other) == (other not in shut)
+
+
+@given(ADDRESSES6, ADDRESSES6)
+def test_the_program_drops_a_prefix(shut: IPv6Address, other: IPv6Address) -> None:
+    wanted = party(str(shut), known=False)
+    code = program({wanted, "fd00:1::1"})
+    assert not passes(code, shut)
+    alike = IPv6Address(int(shut) >> 64 << 64 | int(other) % 2**64)
+    for each in (alike, IPv6Address(int(shut) ^ 1 << 64), other):
+        within = each in ip_network(wanted) or str(each) == "fd00:1::1"
+        assert passes(code, each) != within
+
+
+# Whom they count for
+
+
+@pytest.mark.parametrize(
+    ("source", "counts_for"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fd00::1", "fd00::/64"),
+        ("::1", "::1"),
+        ("fe80::1", "fe80::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.7"),
+    ],
+)
+def test_a_stranger_is_all_of_its_64(source: str, counts_for: str) -> None:
+    assert party(source, known=False) == counts_for
+    assert party(source, known=True) == source
+
+
+class Quiet:
+    """A feed that says nothing."""
+
+    def drain(self) -> None:
+        pass
+
+
+def named(*endpoints: tuple[str, str]) -> Names:
+    """The names of a host with the network blue and these endpoints, by id and address."""
+    names = Names(Quiet())  # type: ignore[arg-type]
+    network = NetworkEntry(subnets=("fd20::/64",), resolvers=("fd20::1",))
+    names.change(None, Entry(revision=1, kind="network", id="blue", network=network))
+    for ident, address in endpoints:
+        names.change(None, attached(ident, address))
+    return names
+
+
+def attached(ident: str, address: str) -> Entry:
+    endpoint = EndpointEntry(
+        network="blue", container_id=ident, name=ident, node="host-1", addresses=(address,)
+    )
+    return Entry(revision=2, kind="endpoint", id=ident, endpoint=endpoint)
+
+
+class Dns:
+    """A server that takes ten queries in a second of each party; time stands still."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, names: Names) -> None:
+        monkeypatch.setattr("netd.registry.dns.server.time.monotonic", lambda: 100.0)
+        self.server = DnsServer(names, None, rate=10)  # type: ignore[arg-type]
+        names.rescope = self.server.rescope
+        self._query = dns.message.make_query("web.blue.netd.internal.", "A").to_wire()
+
+    def answers(self, source: str) -> bool:
+        return self.server.answer_tcp(self._query, source) is not None
+
+
+async def test_strangers_share_what_their_64_may_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Dns(monkeypatch, named(("c1", "fd20::7"), ("c2", "fd20::8")))
+    answered = sum(made.answers(f"2001:db8::{number:x}") for number in range(1, 500))
+    assert answered == 10
+    assert made.server.clients == 10  # and nobody else has been pushed out by the others
+    assert made.answers("2001:db8:0:1::1")
+    # Containers have theirs each, whatever strangers in their network take.
+    assert sum(made.answers(f"fd20::1:{number:x}") for number in range(1, 50)) == 10
+    assert [sum(made.answers(f"fd20::{last}") for _ in range(20)) for last in "78"] == [10, 10]
+    assert all(made.answers(f"192.0.2.{number}") for number in range(1, 100))
+    assert all(made.answers(f"fe80::{number:x}%eth0") for number in range(1, 100))
+    await made.server.close()
+
+
+async def test_who_is_known_by_now_is_no_stranger_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = named()
+    made = Dns(monkeypatch, names)
+    assert sum(made.answers("fd20::7") for _ in range(20)) == 10
+    names.change(None, attached("c1", "fd20::7"))
+    assert made.answers("fd20::7")
+    names.change(None, Entry(revision=3, kind="endpoint", id="c1"))
+    assert not made.answers("fd20::7")
+    await made.server.close()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])

@@ -58,7 +58,7 @@ class Forwarder:
         self._counters["hit"] += 1
         return relay(found[0], query, found[1], limit)
 
-    async def answer(self, query: Query, limit: int, source: str = "") -> bytes:
+    async def answer(self, query: Query, limit: int, party: str = "") -> bytes:
         """The reply, of at most `limit` bytes, whatever happens. `source` is the client's address:
         one that asks for too much gets SERVFAIL, as all do when too many wait.
         """
@@ -67,14 +67,14 @@ class Forwarder:
         reply = self.cached(query, limit)
         if reply is not None:
             return reply
-        if not self._admission.enter(source):
+        if not self._admission.enter(party):
             return encode_error(query, records.SERVFAIL)
         self._counters["miss"] += 1
         try:
             # What one client hangs up on, others may wait for; and it is worth keeping.
             foreign = await asyncio.shield(self._running.get(_key(query)) or self._start(query))
         finally:
-            self._admission.leave(source)
+            self._admission.leave(party)
         return relay(foreign, query, 0, limit)
 
     def _start(self, query: Query) -> asyncio.Task[Foreign]:

@@ -1,9 +1,26 @@
 """How much one client may ask for, so that one that floods takes nothing from the others."""
 
+import ipaddress
 from typing import Final
 
 BURST_S: Final = 1.0  # what a bucket holds: so much of its rate
 FLOOD: Final = 1000  # queries too many, in a second, are a flood
+
+PREFIX: Final = 64  # of IPv6: who has one address in it has as many as he likes (RFC 4291, 2.5.4)
+
+
+def party(source: str, *, known: bool) -> str:
+    """Whom limits count for that asks from an address: the address, or the /64 of an IPv6 one.
+
+    Of itself are an address that is `known` to be somebody's, as those of containers, which share
+    a /64; the loopback's; and one that holds on a link only, where all have the same /64.
+    """
+    if known or ":" not in source:
+        return source
+    address = ipaddress.IPv6Address(source)
+    if address.ipv4_mapped is not None or address.is_loopback or address.is_link_local:
+        return source
+    return str(ipaddress.IPv6Network((int(address) >> 64 << 64, PREFIX)))
 
 
 class Bucket:

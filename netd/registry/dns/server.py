@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from netd.naming.values import Answer, Scope
 from netd.registry.dns import records
@@ -41,6 +41,10 @@ class Names(Protocol):
 
     def scope_of(self, source: str | None) -> Scope: ...
 
+    def party_of(self, source: str) -> str:
+        """Whom limits count for."""
+        ...
+
     def look_up(self, name: str, kind: str, scope: Scope) -> Answer: ...
 
 
@@ -51,30 +55,43 @@ class Upstream(Protocol):
         """The reply, if it is known."""
         ...
 
-    async def answer(self, query: Query, limit: int, source: str) -> bytes:
-        """The reply to send to the client at `source`, whatever happens."""
+    async def answer(self, query: Query, limit: int, party: str) -> bytes:
+        """The reply to send to a client whose limits are `party`'s, whatever happens."""
         ...
 
 
-class Client(Bucket):
-    """Who asks from one address: how much yet, what it may see, and the replies kept for that."""
+class Client:
+    """Who asks from one address: what it may see, the replies kept for that, and how much yet."""
 
-    __slots__ = ("kept", "scope", "source", "stamp")
+    __slots__ = ("bucket", "kept", "party", "scope", "source", "stamp")
 
-    scope: Scope
+    bucket: Bucket
     kept: dict[bytes, Packet]
+    party: str
+    scope: Scope
     stamp: int
 
-    def __init__(self, address: bytes, rate: float) -> None:
-        super().__init__(rate, time.monotonic())
+    def __init__(self, address: bytes) -> None:
         family = socket.AF_INET if len(address) == _IPV4_BYTES else socket.AF_INET6
         self.source = socket.inet_ntop(family, address)
+
+    @property
+    def flood(self) -> str:
+        """What is not listened to when it floods: where containers are, its address alone."""
+        return self.source if self.scope.networks else self.party
 
 
 def packed(source: str) -> bytes:
     """An address in bytes; a link that it is on is left out."""
     family = socket.AF_INET6 if ":" in source else socket.AF_INET
     return socket.inet_pton(family, source.partition("%")[0])
+
+
+def _make_room(kept: dict[Any, Any]) -> None:
+    """The oldest half goes when there are `CLIENTS_MAX`."""
+    if len(kept) >= CLIENTS_MAX:
+        for old in list(kept)[: CLIENTS_MAX // 2]:
+            del kept[old]
 
 
 class DnsServer:
@@ -89,6 +106,7 @@ class DnsServer:
         self._upstream = upstream
         self._loop = asyncio.get_running_loop()
         self._clients: dict[bytes, Client] = {}
+        self._buckets: dict[str, Bucket] = {}  # by party
         self._batches: dict[socket.AddressFamily, Batch] = {}
         self._tasks = Tasks()
         self._limited = self.counts.dropped("limited")
@@ -104,6 +122,7 @@ class DnsServer:
         if rate != self._rate:
             self._rate = rate
             self._clients.clear()
+            self._buckets.clear()
 
     def rescope(self) -> None:
         """What clients may see may have changed."""
@@ -123,19 +142,22 @@ class DnsServer:
     def answer_tcp(self, data: bytes, source: str) -> bytes | Awaitable[bytes | None] | None:
         """The reply to a query that came by TCP from `source`; None: hang up."""
         address = packed(source)
+        self._names.drain()
         client = self._clients.get(address) or self._meet(address)
-        client.tokens -= 1
-        if client.tokens < 0 and not client.fill(time.monotonic()):
+        if client.stamp != self.packets.stamp[0]:
+            self._look_at(client)
+        bucket = client.bucket
+        bucket.tokens -= 1
+        if bucket.tokens < 0 and not bucket.fill(time.monotonic()):
             self.counts.dropped("limited", "tcp")[0] += 1
             return None
-        self._names.drain()
         try:
             query = parse_query(data)
             answer = self._look_up(query, self._names.scope_of(source))
         except NoQuery as refusal:
             return self._refuse(refusal, "tcp")
         if answer.rcode == "FORWARD":
-            return self._forward(query, TCP_MAX_BYTES, "tcp", source)
+            return self._forward(query, TCP_MAX_BYTES, "tcp", client.party)
         reply = encode_reply(query, shuffled(answer), TCP_MAX_BYTES)
         self._count("tcp", reply, query, "zone")[0] += 1
         return reply
@@ -164,14 +186,15 @@ class DnsServer:
 
         def answer(data: bytes, address: bytes, at: int) -> bytes | None:
             client = clients.get(address) or self._meet(address)
-            client.tokens -= 1
-            if client.tokens < 0 and not client.fill(now_s := time.monotonic()):
-                limited[0] += 1
-                if client.floods(now_s):
-                    self.shedding.shut_out(sock, client.source)
-                return None
             if client.stamp != stamp[0]:
                 self._look_at(client)
+            bucket = client.bucket
+            bucket.tokens -= 1
+            if bucket.tokens < 0 and not bucket.fill(now_s := time.monotonic()):
+                limited[0] += 1
+                if bucket.floods(now_s):
+                    self.shedding.shut_out(sock, client.flood)
+                return None
             packet = client.kept.get(data[2:])
             if packet is None:
                 packet = self._work_out(data, client, sock, batch.peer(at))
@@ -187,19 +210,29 @@ class DnsServer:
         return answer
 
     def _meet(self, address: bytes) -> Client:
-        """A client that is new, or has not been heard for long. Bounded: the oldest half goes."""
-        if len(self._clients) >= CLIENTS_MAX:
-            for old in list(self._clients)[: CLIENTS_MAX // 2]:
-                del self._clients[old]
-        client = self._clients[address] = Client(address, self._rate)
+        """A client that is new, or has not been heard for long. Bounded: the oldest half goes.
+
+        One of a party that asks too much is not kept: it may have a new address for each query.
+        """
+        client = Client(address)
         self._look_at(client)
+        if client.bucket.tokens >= 1:
+            _make_room(self._clients)
+            self._clients[address] = client
         return client
 
     def _look_at(self, client: Client) -> None:
         """Find out what the client may see by now."""
         client.scope = self._names.scope_of(client.source)
+        client.party = self._names.party_of(client.source)
+        client.bucket = self._buckets.get(client.party) or self._new_bucket(client.party)
         client.kept = self.packets.of(client.scope)
         client.stamp = self.packets.stamp[0]
+
+    def _new_bucket(self, party: str) -> Bucket:
+        _make_room(self._buckets)
+        bucket = self._buckets[party] = Bucket(self._rate, time.monotonic())
+        return bucket
 
     def _work_out(
         self, data: bytes, client: Client, sock: socket.socket, peer: Peer
@@ -215,7 +248,9 @@ class DnsServer:
         if answer.rcode == "FORWARD":
             reply = self._upstream.cached(query, limit)
             if reply is None:
-                self._tasks.start("forward", self._forward_udp(query, limit, sock, peer))
+                self._tasks.start(
+                    "forward", self._forward_udp(query, limit, sock, peer, client.party)
+                )
             else:
                 self._count("udp", reply, query, "cache")[0] += 1
                 self._send(sock, reply, peer)
@@ -240,11 +275,13 @@ class DnsServer:
             raise NoQuery("no recursion asked for", encode_error(query, records.REFUSED))
         return answer
 
-    async def _forward_udp(self, query: Query, limit: int, sock: socket.socket, peer: Peer) -> None:
-        self._send(sock, await self._forward(query, limit, "udp", peer[0]), peer)
+    async def _forward_udp(
+        self, query: Query, limit: int, sock: socket.socket, peer: Peer, party: str
+    ) -> None:
+        self._send(sock, await self._forward(query, limit, "udp", party), peer)
 
-    async def _forward(self, query: Query, limit: int, transport: str, source: str) -> bytes:
-        reply = await self._upstream.answer(query, limit, source)
+    async def _forward(self, query: Query, limit: int, transport: str, party: str) -> bytes:
+        reply = await self._upstream.answer(query, limit, party)
         self._count(transport, reply, query, "upstream")[0] += 1
         return reply
 

@@ -75,16 +75,16 @@ class Shedding:
 
 
 def program(sources: set[str]) -> bytes:
-    """Instructions that drop what comes from `sources`, which are all of one family."""
+    """Instructions that drop what comes from `sources`: addresses, and prefixes of whole words,
+    which are all of one family.
+    """
     steps: list[tuple[int, int, int, int]] = []
     for source in sorted(sources):
-        address = ipaddress.ip_address(source.partition("%")[0])
-        words = [
-            int.from_bytes(address.packed[at : at + 4], "big")
-            for at in range(0, len(address.packed), 4)
-        ]
+        network = ipaddress.ip_network(source.partition("%")[0])
+        packed = network.network_address.packed[: network.prefixlen // 8]
+        words = [int.from_bytes(packed[at : at + 4], "big") for at in range(0, len(packed), 4)]
         for at, word in enumerate(words):
-            steps.append((_LOAD_WORD, 0, 0, _NETWORK_HEADER + _SOURCE_AT[address.version] + 4 * at))
+            steps.append((_LOAD_WORD, 0, 0, _NETWORK_HEADER + _SOURCE_AT[network.version] + 4 * at))
             # Unlike: on to what is behind this source's return.
             rest = 2 * (len(words) - at - 1) + 1
             steps.append((_JUMP_IF_EQUAL, 0, rest, word))

@@ -18,11 +18,16 @@ Answerer = Callable[[bytes, str], bytes | Awaitable[bytes | None] | None]
 
 
 class TcpServer:
-    """What all connections share. `refused` counts those that were too many."""
+    """What all connections share. `refused` counts those that were too many; `party_of` says
+    whom limits count for that connects from an address.
+    """
 
-    def __init__(self, answer: Answerer, connections: Connections) -> None:
+    def __init__(
+        self, answer: Answerer, connections: Connections, party_of: Callable[[str], str]
+    ) -> None:
         self.answer = answer
         self.connections = connections
+        self.party_of = party_of
         self.refused = 0
         self.tasks = Tasks()
         self.open: set[Connection] = set()
@@ -49,13 +54,15 @@ class Connection(asyncio.Protocol):
         self._heard_s = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._client = ""
+        self._party = ""
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         client = peer[0] if peer else ""  # it has gone already
-        if not self._server.connections.enter(client):
+        self._party = self._server.party_of(client) if client else ""
+        if not self._server.connections.enter(self._party):
             self._server.refused += 1
             self._transport.abort()
             return
@@ -69,7 +76,7 @@ class Connection(asyncio.Protocol):
             self._timer.cancel()
         if self in self._server.open:
             self._server.open.discard(self)
-            self._server.connections.leave(self._client)
+            self._server.connections.leave(self._party)
         self._transport = None
 
     def data_received(self, data: bytes) -> None:

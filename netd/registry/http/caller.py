@@ -16,13 +16,14 @@ _REMEMBERED: Final = 65_536  # callers that need not be found again
 class Caller(NamedTuple):
     """`address` is where the call comes from. `own` are the addresses that it may register
     services at, the caller's own first; None: any, which only the host may. `rights` are those
-    by what comes with the call: what it asks for needs both.
+    by what comes with the call: what it asks for needs both. Limits count for its `party`.
     """
 
     address: str
     scope: Scope
     own: tuple[str, ...] | None
     rights: Rights = ALL
+    party: str = ""
 
     @property
     def is_host(self) -> bool:
@@ -37,12 +38,18 @@ class Callers(Reader):
     """Finds callers by the address they come from.
 
     `scope_of` is naming's: who sees all is the host. A container of this host speaks for all of
-    its addresses, anybody else for none. To be told of the feed after whoever has the scopes.
+    its addresses, anybody else for none. To be told of the feed after whoever has the scopes and
+    knows the parties.
     """
 
-    def __init__(self, scope_of: Callable[[str | None], Scope]) -> None:
+    def __init__(
+        self,
+        scope_of: Callable[[str | None], Scope],
+        party_of: Callable[[str], str] = lambda source: source,
+    ) -> None:
         self.zone: ZoneEntry | None = None  # None until the feed has told of it
         self._scope_of = scope_of
+        self._party_of = party_of
         self._endpoints: dict[str, EndpointEntry] = {}
         self._holders: dict[str, dict[str, EndpointEntry]] = {}  # address -> by endpoint's id
         self._containers: dict[str, dict[str, EndpointEntry]] = {}  # this host's, by their ids
@@ -76,13 +83,14 @@ class Callers(Reader):
     def _find(self, source: str) -> Caller:
         address = canonical(source.partition("%")[0]) or source
         scope = self._scope_of(address)
+        party = self._party_of(source)
         if scope.networks is None:
-            return Caller(address, scope, None)
+            return Caller(address, scope, None, party=party)
         own = [address] if address in self._holders else []
         for endpoint in self._holders.get(address, {}).values():
             for other in self._containers.get(endpoint.container_id, {}).values():
                 own += [each.text for each in addresses_of(other.addresses)]
-        return Caller(address, scope, tuple(dict.fromkeys(own)))
+        return Caller(address, scope, tuple(dict.fromkeys(own)), party=party)
 
     # As a reader of the feed
 

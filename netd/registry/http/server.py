@@ -97,7 +97,7 @@ class HttpServer:
         if caller.is_host:
             response = await self._answer(request, caller, None)
         else:
-            bucket = self._bucket(caller.address)
+            bucket = self._bucket(caller.party)
             bucket.tokens -= 1
             if bucket.tokens >= 0 or bucket.fill(self._loop.time()):
                 response = await Metered(self._answer(request, caller, bucket), bucket)
@@ -111,15 +111,15 @@ class HttpServer:
         next one.
         """
         if not caller.is_host:
-            self._bucket(caller.address).tokens -= calls
+            self._bucket(caller.party).tokens -= calls
 
-    def _bucket(self, address: str) -> Bucket:
+    def _bucket(self, party: str) -> Bucket:
         """What calls of a guest's are taken from."""
-        bucket = self._buckets.get(address)
+        bucket = self._buckets.get(party)
         if bucket is None:
             if len(self._buckets) >= _BUCKETS_MAX:
                 self._buckets.clear()
-            bucket = self._buckets[address] = Bucket(self._calls_per_s, self._loop.time())
+            bucket = self._buckets[party] = Bucket(self._calls_per_s, self._loop.time())
         return bucket
 
     async def _answer(
@@ -182,6 +182,7 @@ class _Connection(web.RequestHandler):
         super().__init__(server, **options)
         self._server = server.server
         self._source = ""
+        self._party = ""
         self._asked = False
         self._counted: list[Connections] = []
         self._silent: asyncio.TimerHandle | None = None
@@ -202,10 +203,12 @@ class _Connection(web.RequestHandler):
         self.transport.set_write_buffer_limits(high=0)
         server = self._server
         limits = [server.connections]
-        if not server.callers.of(self._source).is_host:
+        caller = server.callers.of(self._source)
+        self._party = caller.party
+        if not caller.is_host:
             limits.append(server.guests)
         for limit in limits:
-            if not limit.enter(self._source):
+            if not limit.enter(self._party):
                 server.refused += 1
                 self._turn_away()
                 return
@@ -213,7 +216,7 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         for limit in self._counted:
-            limit.leave(self._source)
+            limit.leave(self._party)
         self._counted.clear()
         self._await_nothing()
         if self._silent is not None:
