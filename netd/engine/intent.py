@@ -14,21 +14,27 @@ from netd.model.errors import NotFound
 from netd.model.network import Network
 from netd.plan.addresses import IPNetwork
 from netd.plan.bridge import mirrored
-from netd.plan.compile import driver_of
+from netd.plan.compile import driver_of, endpoint_objects
 from netd.plan.ipam import AddressPool
 from netd.plan.macvlan import shim_addresses
+from netd.plan.objects import Object
 from netd.plan.ports import HeldPort, families, held_ports
 from netd.plan.space import NOWHERE
 from netd.plan.subnets import span_within
+from netd.plan.virtual_rules import VirtualPools
 
 ContainerKey = tuple[str, str, str]  # container id, network id, interface name
 
 
 class Intent:
-    """What is wanted on this host, with the look-ups that use cases need."""
+    """What is wanted on this host, with the look-ups that use cases need.
 
-    def __init__(self, quarantine_s: float) -> None:
+    `virtual` says where virtual addresses of services are from.
+    """
+
+    def __init__(self, quarantine_s: float, virtual: VirtualPools | None = None) -> None:
         self._quarantine_s = quarantine_s
+        self._virtual = virtual
         self.networks: dict[str, Network] = {}
         self.records: dict[str, EndpointRecord] = {}
         self.pools: dict[str, list[AddressPool]] = {}
@@ -122,10 +128,14 @@ class Intent:
         if record.sandbox is not None:
             self._by_sandbox[record.sandbox.key].add(endpoint.id)
         network = self.networks[endpoint.network_id]
-        objects = driver_of(network.driver).endpoint_objects(network, record)
+        objects = self.objects_of(network, record)
         if endpoint.id in self.mirrored:
             objects = [mirrored(obj) for obj in objects]
         self.desired.put(endpoint.id, objects)
+
+    def objects_of(self, network: Network, record: EndpointRecord) -> list[Object]:
+        """What an endpoint of the network is to have in the kernel."""
+        return endpoint_objects(network, record, self._virtual)
 
     def mirror(self, endpoint_ids: frozenset[str]) -> None:
         """Have these endpoints' ports send frames back, and no others but where ports are

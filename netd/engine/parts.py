@@ -61,7 +61,7 @@ class Parts:
             clock=clock,
             settings=settings,
             facts=facts,
-            intent=Intent(settings.quarantine_s),
+            intent=Intent(settings.quarantine_s, settings.virtual_pools),
             feed=feed,
             names=NameTable(settings.zone, settings.registry.ttl_s, feed),
             registry=Registry(clock, feed, wanted=settings.registry_wanted),

@@ -10,7 +10,6 @@ from netd.engine.parts import Parts
 from netd.engine.publishing import Publishing
 from netd.model.condition import Condition
 from netd.model.endpoint import EndpointRecord
-from netd.plan.compile import driver_of
 from netd.plan.diff import removal
 from netd.plan.facts import Facts
 from netd.plan.ports import describe
@@ -89,7 +88,7 @@ async def _take_back(parts: Parts, record: EndpointRecord) -> None:
     network = parts.intent.find_network(record.endpoint.network_id)
     if network is None:  # deleted since, as it had no endpoint
         return
-    objects = driver_of(network.driver).endpoint_objects(network, record)
+    objects = parts.intent.objects_of(network, record)
     operations = removal([obj for obj in objects if obj.key not in desired], "unfinished")
     sandboxes = {record.sandbox.key: record.sandbox} if record.sandbox else {}
     for failure in await parts.kernel.apply(operations, sandboxes):

@@ -50,6 +50,11 @@ from netd.plan.objects import (
 )
 from netd.plan.tunnels import Neighbour, Vxlan
 
+_EVERYTHING: dict[int, str] = {
+    AF_INET: "0.0.0.0/0",
+    AF_INET6: "::/0",
+}  # what a rule without a source holds for
+
 
 class Observer:
     """One observation. For one thread, which is in the host's namespace; use it once."""
@@ -280,15 +285,16 @@ class Observer:
 
     def _look_at_rules(self, ns: str, socket: NetlinkSocket) -> None:
         for found in socket.dump(RULES):
-            if found.family not in (AF_INET, AF_INET6) or found.source is None:
+            if found.family not in _EVERYTHING:
                 continue
-            key = (ns, "rule", found.source, str(found.table))
+            source = found.source or _EVERYTHING[found.family]
+            key = (ns, "rule", source, str(found.table))
             wanted = self._scope.wanted.get(key)
             if found.protocol == tag.PROTOCOL or wanted is not None:
                 self._state[key] = Rule(
                     ns=ns,
                     owner=self._owner(key, None),
-                    source=found.source,
+                    source=source,
                     table=found.table,
                     priority=found.priority,
                     link=wanted.link if isinstance(wanted, Rule) else "",

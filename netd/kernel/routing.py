@@ -1,12 +1,13 @@
 """How the simulated kernel routes: rules, tables, and the longest prefix."""
 
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 
 from netd.kernel.simulation import Simulation
 from netd.plan.facts import NextHop
 from netd.plan.objects import Address, Route, Rule
 
 MAIN_TABLE = 254
+_MAIN_PRIORITY = 32_766
 
 
 def next_hop(
@@ -17,7 +18,7 @@ def next_hop(
     own = [obj for obj in simulation.of_type(Address) if obj.ns == ns]
     if any(ip_interface(obj.address).ip == target for obj in own):
         return NextHop(link="lo", local=True)
-    for table in _tables(simulation, ns, source):
+    for table in _tables(simulation, ns, source or _unspecified(target)):
         routes = [obj for obj in simulation.of_type(Route) if (obj.ns, obj.table) == (ns, table)]
         if table == MAIN_TABLE:  # the kernel makes routes of addresses; here they are implied
             routes += [
@@ -35,16 +36,17 @@ def next_hop(
     return None
 
 
-def _tables(simulation: Simulation, ns: str, source: str | None) -> list[int]:
-    if source is None:
-        return [MAIN_TABLE]
-    rules = [
-        obj
+def _tables(simulation: Simulation, ns: str, source: str) -> list[int]:
+    found = [
+        (obj.priority, obj.table)
         for obj in simulation.of_type(Rule)
         if obj.ns == ns and ip_address(source) in ip_network(obj.source)
     ]
-    rules.sort(key=lambda rule: rule.priority)
-    return [*(rule.table for rule in rules), MAIN_TABLE]
+    return [table for _, table in sorted([*found, (_MAIN_PRIORITY, MAIN_TABLE)])]
+
+
+def _unspecified(target: IPv4Address | IPv6Address) -> str:
+    return "0.0.0.0" if target.version == 4 else "::"  # noqa: S104
 
 
 def _preference(route: Route) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from netd.plan import bridge, host, macvlan, overlay
 from netd.plan.context import Identity, Surroundings
 from netd.plan.facts import Facts
 from netd.plan.firewall import ruleset
+from netd.plan.interior import way_to_virtual
 from netd.plan.objects import Object, Sysctl
 from netd.plan.ports import Family
 from netd.plan.virtual import host_objects as virtual_objects
@@ -46,6 +47,16 @@ def driver_of(name: DriverName) -> Driver:
 def local_driver_of(name: DriverName) -> LocalDriver:
     """The driver of a network that only this host has: of any but overlays."""
     return _LOCAL_DRIVERS[name]
+
+
+def endpoint_objects(
+    network: Network, record: EndpointRecord, virtual: VirtualPools | None
+) -> list[Object]:
+    """All that an endpoint is to have. `virtual` says where virtual addresses are from."""
+    objects = driver_of(network.driver).endpoint_objects(network, record)
+    if network.internal and virtual is not None and not record.handed_over:
+        objects += way_to_virtual(virtual, record)
+    return objects
 
 
 def needs_routing(network: Network) -> bool:

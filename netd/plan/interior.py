@@ -2,15 +2,18 @@
 
 import ipaddress
 
-from netd.model.endpoint import EndpointRecord
+from netd.model.endpoint import Endpoint, EndpointRecord
 from netd.model.network import Network
 from netd.plan.addresses import link_local
 from netd.plan.objects import Address, LinkSysctl, Object, Route, Rule
 from netd.plan.subnets import MTU_MIN_IPV6
+from netd.plan.virtual_rules import VirtualPools
 
 # Routing tables of single endpoints: far from what people and other programs number.
 _TABLE_BASE = 0x6E00_0000
 _RULE_PRIORITY = 110
+_AFTER_MAIN_PRIORITY = 32_800  # the kernel's rules end with 32767: net/ipv4/fib_rules.c
+_EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 def addresses_and_routes(network: Network, record: EndpointRecord) -> list[Object]:
@@ -39,7 +42,7 @@ def addresses_and_routes(network: Network, record: EndpointRecord) -> list[Objec
         if endpoint.default_route:
             objects.append(_default(record, ns, gateway, version, table=254))
             continue
-        table = _TABLE_BASE | int(endpoint.id[:6], 16)
+        table = _table_of(endpoint)
         for text in endpoint.addresses:
             address = ipaddress.ip_interface(text).ip
             if address.version == version:
@@ -54,6 +57,39 @@ def addresses_and_routes(network: Network, record: EndpointRecord) -> list[Objec
                         link=endpoint.ifname,
                     )
                 )
+    return objects
+
+
+def way_to_virtual(pools: VirtualPools, record: EndpointRecord) -> list[Object]:
+    """How a container on a network that leads nowhere reaches virtual addresses: by the gateway,
+    which translates them, and by no other route that it has.
+
+    So the route is in a table of its own that is asked last: a container that has a default route
+    by another network takes that.
+    """
+    endpoint = record.endpoint
+    ns = record.sandbox.key if record.sandbox else ""
+    objects: list[Object] = []
+    for gateway in endpoint.gateways:
+        version = ipaddress.ip_address(gateway).version
+        objects += [
+            Route(
+                ns=ns,
+                owner=endpoint.id,
+                destination=pools.ipv4 if version == 4 else pools.ipv6,
+                link=endpoint.ifname,
+                gateway=gateway,
+                table=_table_of(endpoint),
+            ),
+            Rule(
+                ns=ns,
+                owner=endpoint.id,
+                source=_EVERYTHING[version],
+                table=_table_of(endpoint),
+                priority=_AFTER_MAIN_PRIORITY,
+                link=endpoint.ifname,
+            ),
+        ]
     return objects
 
 
@@ -83,11 +119,15 @@ def deaf_to_routers(*, ns: str, owner: str, link: str, mtu: int | None) -> list[
     return [LinkSysctl(ns=ns, owner=owner, link=link, name=name, value="0")]
 
 
+def _table_of(endpoint: Endpoint) -> int:
+    return _TABLE_BASE | int(endpoint.id[:6], 16)
+
+
 def _default(record: EndpointRecord, ns: str, gateway: str, version: int, table: int) -> Route:
     return Route(
         ns=ns,
         owner=record.endpoint.id,
-        destination="0.0.0.0/0" if version == 4 else "::/0",
+        destination=_EVERYTHING[version],
         link=record.endpoint.ifname,
         gateway=gateway,
         table=table,

@@ -151,6 +151,19 @@ def rule6(box: str) -> Case:
     return pair(box), made, replace(made, priority=120)
 
 
+def rule_for_all4(box: str) -> Case:
+    made = Rule(
+        ns=box, owner="ep-1", source="0.0.0.0/0", table=0x6E001234, priority=32_800, link="eth0"
+    )
+    return pair(box), made, replace(made, priority=32_801)
+
+
+def rule_for_all6(box: str) -> Case:
+    rests_on, made, _ = rule_for_all4(box)
+    made = replace(made, source="::/0")
+    return rests_on, made, replace(made, priority=32_801)
+
+
 def shaper(box: str) -> Case:
     made = Shaper(
         owner="ep-1", link="nv1", rate_bps=8_000_000, burst_bytes=20_000, latency_us=50_000
@@ -264,6 +277,8 @@ CASES = [
     route_of_a_table,
     rule4,
     rule6,
+    rule_for_all4,
+    rule_for_all6,
     shaper,
     redirect,
     table,
@@ -280,7 +295,7 @@ CASES = [
 ]
 
 
-INDEPENDENT = (bridge, free_veth, ifb, rule4, rule6, table)
+INDEPENDENT = (bridge, free_veth, ifb, rule4, rule6, rule_for_all4, rule_for_all6, table)
 """What needs nothing else to be there."""
 
 

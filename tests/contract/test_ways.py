@@ -75,6 +75,28 @@ async def test_rules_look_at_the_source(lab: Lab, source: str) -> None:
     assert await lab.kernel.next_hop(lab.boxes[key], target) is None
 
 
+@pytest.mark.parametrize("version", [4, 6])
+async def test_a_rule_after_the_kernels_own_is_for_what_the_main_table_does_not_have(
+    lab: Lab, version: int
+) -> None:
+    key = await container(lab, "eth1", table=77)
+    target = "2001:db8::7" if version == 6 else "198.51.100.7"
+    rule = Rule(
+        ns=key,
+        owner="ep",
+        source="::/0" if version == 6 else "0.0.0.0/0",
+        table=77,
+        priority=32_800,
+        link="eth1",
+    )
+    assert not await lab.add(rule)
+    gateway = "fd07::1" if version == 6 else "10.7.0.1"
+    way = NextHop(link="eth1", gateway=gateway)
+    assert await lab.kernel.next_hop(lab.boxes[key], target) == way
+    near = "fd07::9" if version == 6 else "10.7.0.9"
+    assert await lab.kernel.next_hop(lab.boxes[key], near) == NextHop(link="eth1")
+
+
 async def test_the_way_from_the_host(lab: Lab) -> None:
     await container(lab, "eth0")
     assert await lab.kernel.next_hop(None, "10.7.0.2") == NextHop(link="nd-blue")

@@ -166,6 +166,36 @@ def test_clients_are_led_to_instances_on_their_own_network(host: Host, stack: Ex
     assert host.plan() == []
 
 
+def test_an_internal_network_has_virtual_addresses_and_no_way_out(
+    host: Host, stack: ExitStack
+) -> None:
+    create = host.client.create_network
+    create(name="back", driver="bridge", internal=True, subnets=["10.20.0.0/24", "fd20::/64"])
+    create(name="front", driver="bridge", subnets=["10.21.0.0/24", "fd21::/64"])
+    for name in ("back", "front"):
+        place = host.container()
+        endpoint = host.attach(name, place)
+        host.client.register(name, name="web", port=8080, endpoint=endpoint["id"])
+        serve(stack, place, name)
+    host.client.register("host", name="web", port=8080)
+    serve(stack, host, "host")
+    inside, both = host.container(), host.container()
+    host.attach("back", inside)
+    host.attach("back", both)
+    host.attach("front", both, ifname="eth1")
+    address4, address6 = expose(host)
+    # The host's program answers datagrams from the address of the bridge, so it is asked by TCP.
+    assert ask(inside, address4).keys() == {"back", "host"}
+    assert ask(both, address4).keys() == {"front", "host"}  # by its default route
+    for kind in ("SOCK_STREAM", "SOCK_DGRAM"):
+        assert ask(inside, address6, kind=kind).keys() == {"back"}
+        assert ask(both, address6, kind=kind).keys() == {"front"}
+    assert ask(inside, address4, 81, times=1) == {"ConnectionRefusedError": 1}
+    for target in ("198.51.100.1", "10.21.0.2", "2001:db8::1", "fd21::2"):
+        assert not inside.succeeds("ip", "route", "get", target)
+    assert host.plan() == []
+
+
 def test_an_instance_whose_container_ends_is_out_at_once(host: Host, pair: Pair) -> None:
     address, _ = expose(host)
     client = host.container()

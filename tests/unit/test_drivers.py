@@ -10,15 +10,23 @@ from netd.model.endpoint import AttachRequest, Endpoint, EndpointRecord, Sandbox
 from netd.model.errors import Conflict, Exhausted, Invalid, Unavailable
 from netd.model.network import DriverName, Network, NetworkSpec
 from netd.plan.addresses import Pool, ranges_in_use
-from netd.plan.compile import driver_of, host_objects, local_driver_of, needs_routing
+from netd.plan.compile import (
+    driver_of,
+    endpoint_objects,
+    host_objects,
+    local_driver_of,
+    needs_routing,
+)
 from netd.plan.context import Identity, Surroundings
 from netd.plan.diff import creation, diff
 from netd.plan.facts import AddressFact, Facts, LinkFact, RouteFact
 from netd.plan.host import node_addresses
 from netd.plan.objects import Ruleset, SetElement, render, state_of
+from netd.plan.virtual_rules import VirtualPools
 
 IDENTITY = Identity(id="n1", created_at="2026-01-02T03:04:05Z")
 NS = "net:[4026532001]"
+POOLS = VirtualPools("10.191.0.0/16", "fd6e:6574:6400::/112")
 LAN = RouteFact(destination="192.0.2.0/24", link="eth0")
 
 
@@ -148,6 +156,26 @@ def test_an_internal_endpoint_leads_nowhere() -> None:
     found = endpoint_text(network, record(network, default=False))
     assert "route" not in found
     assert "rule" not in found
+
+
+def test_an_internal_endpoint_reaches_virtual_addresses_where_nothing_else_leads_there() -> None:
+    network = complete("bridge", internal=True, subnets=("10.20.0.0/24", "fd20::/64"))
+    inside = record(network, default=False)
+    plain = endpoint_objects(network, inside, None)
+    found = [each.text() for each in endpoint_objects(network, inside, POOLS) if each not in plain]
+    table = 0x6E000000 | 0xABCDEF
+    assert found == [
+        f"route 10.191.0.0/16 via 10.20.0.1 dev eth0 table {table}",
+        f"rule from 0.0.0.0/0 lookup {table} priority 32800",
+        f"route fd6e:6574:6400::/112 via fd20::1 dev eth0 table {table}",
+        f"rule from ::/0 lookup {table} priority 32800",
+    ]
+    handed_over = replace(inside, sandbox=None)
+    for other in (complete("bridge"), complete("host")):
+        assert endpoint_objects(other, inside, POOLS) == endpoint_objects(other, inside, None)
+    assert endpoint_objects(network, handed_over, POOLS) == endpoint_objects(
+        network, handed_over, None
+    )
 
 
 def test_the_mtu_is_the_uplinks() -> None:

@@ -509,8 +509,26 @@ async def test_an_internal_network_has_no_default_route(host: Host) -> None:
     inner = await host.attach("inside", "web")
     outer = await host.attach("blue", "web", ifname="eth1")
     assert (inner.default_route, outer.default_route) == (False, True)
-    assert "dev eth0 table" not in host.text()
+    assert "route 0.0.0.0/0 via" not in "".join(
+        line for line in host.text().splitlines() if "dev eth0" in line
+    )
     await host.check()
+
+
+async def test_what_leads_from_an_internal_network_to_virtual_addresses_goes_with_it(
+    host: Host,
+) -> None:
+    await host.network("inside", internal=True, subnets=("10.20.0.0/24",))
+    before = host.text()
+    made = await host.attach("inside", "web")
+    assert "route 10.191.0.0/16 via 10.20.0.1 dev eth0 table" in host.text()
+    assert "rule from 0.0.0.0/0 lookup" in host.text()
+    await host.check()
+    await host.restart()
+    await host.check()
+    await host.engine.detach(made.id)
+    await host.quiet()
+    assert host.text() == before
 
 
 async def test_a_container_may_be_twice_on_a_network(host: Host) -> None:
