@@ -287,6 +287,37 @@ async def test_an_address_tells_whose_containers_see_it(host: Host) -> None:
     assert (await put(host, "e", address="198.51.100.1", network="blue")).network == "blue"
 
 
+async def test_nobody_is_shown_what_is_on_a_network_that_it_does_not_reach(host: Host) -> None:
+    await host.network("blue", subnets=("10.20.0.0/24",))
+    await host.network("red", subnets=("10.30.0.0/24",))
+    await host.network("inner", subnets=("10.40.0.0/24",), internal=True, isolated=False)
+    for name, subnet in (("open", "10.50.0.0/24"), ("wide", "10.60.0.0/24")):
+        await host.network(name, subnets=(subnet,), isolated=False)
+    await host.network("plain", "host")
+    box = await host.attach("red", "c1")
+    for address, network, why in (
+        ("10.30.0.9", "blue", "blue is isolated"),
+        ("10.30.0.9", "open", "red is isolated"),
+        ("10.20.0.9", "inner", "inner is internal"),
+        ("10.40.0.9", "wide", "inner is internal"),
+    ):
+        with pytest.raises(Invalid, match=why) as caught:
+            await put(host, address=address, network=network)
+        assert caught.value.field == "network"
+    with pytest.raises(Invalid, match="is an address of network red"):
+        await put(host, endpoint=box.id, network="blue")
+    assert ids(host) == []
+    # Nobody looks whether somebody has the address: it may be there later.
+    for address, network in (
+        ("10.20.0.9", "blue"),
+        ("10.50.0.9", "wide"),
+        ("192.0.2.10", "blue"),
+        ("10.30.0.9", "plain"),
+    ):
+        found = await put(host, address=address, network=network)
+        assert found.network == ("" if network == "plain" else network)
+
+
 async def test_on_a_host_network_everybody_sees_it_at_the_hosts_address(host: Host) -> None:
     await host.network("plain", "host")
     endpoint = await host.attach("plain", "c1", netns=None)

@@ -30,7 +30,8 @@ class Places:
         """(address, name of the network or "").
 
         Raises `NotFound` for an endpoint or network there is not, `Invalid` for an address that
-        cannot be right or is missing, and `Unavailable` while the host has none.
+        cannot be right or is missing, or is where the containers of the network cannot go, and
+        `Unavailable` while the host has none.
         """
         endpoint = self._endpoint(spec.endpoint) if spec.endpoint else None
         if spec.address:
@@ -42,10 +43,13 @@ class Places:
         else:
             raise Invalid(f"endpoint {endpoint.id} has no address; give one", field="address")
         if spec.network:
-            return address, _shown(self._network(spec.network))
+            network = self._network(spec.network)
+            self._demand_way(network, address)
+            return address, _shown(network)
         if endpoint is not None:
             return address, "" if self._is_hosts(endpoint) else endpoint.network
-        return address, self._network_at(address) if spec.address else ""
+        found = self._network_at(address) if spec.address else None
+        return address, "" if found is None else found.name
 
     def others(self, spec: ServiceSpec, address: str) -> tuple[str, ...]:
         """Where else an instance is that has an address of its endpoint: at the endpoint's first
@@ -92,15 +96,29 @@ class Places:
         advertised = self._cluster.members()[0].address.rpartition(":")[0].strip("[]")
         return advertised if advertised in own else own[0]
 
-    def _network_at(self, text: str) -> str:
+    def _demand_way(self, network: Network, address: str) -> None:
+        """Raise `Invalid` for an address of another network that this one is kept apart from."""
+        other = self._network_at(address)
+        if other is None or other.id == network.id or network.driver not in _OF_NETD:
+            return
+        for apart in (network, other):
+            if apart.internal or apart.isolated:
+                kind = "internal" if apart.internal else "isolated"
+                raise Invalid(
+                    f"{address} is an address of network {other.name}, which containers of "
+                    f"{network.name} do not reach: {apart.name} is {kind}; leave the network out",
+                    field="network",
+                )
+
+    def _network_at(self, text: str) -> Network | None:
         address = ipaddress.ip_address(text)
         for network in self._networks.all():
             if network.driver in _OF_NETD:
                 if any(address in ipaddress.ip_network(subnet) for subnet in network.subnets):
-                    return network.name
+                    return network
             elif network.driver in _OF_OTHERS and self._is_of(network, text):
-                return network.name
-        return ""
+                return network
+        return None
 
     def _is_of(self, network: Network, address: str) -> bool:
         """Whether an endpoint has it: others are in its subnets, too."""
