@@ -113,8 +113,8 @@ class Changes:
     ) -> list[bytes]:
         """Own changes first, then those sent least often.
 
-        `further` are the bytes of packets that may follow: what of a log does not fit into one
-        goes on in the next, so that many changes at once take no longer than one.
+        `further` are the bytes of packets that may follow: what does not fit into one goes on in
+        the next, so that many changes at once, of one log or of many, take no longer than one.
         """
         me = self._parts.me
         order = list(self._tails.items())
@@ -158,16 +158,16 @@ class Changes:
         """As many as there is room for, each following the one before, and where they end."""
         found: list[bytes] = []
         end = tail.versions[0] - 1
-        while (delta := log.delta(*log_id, end, rooms[0], news=True)) is not None:
-            data = encode(delta)
-            if len(data) > rooms[0]:
+        while end < tail.versions[-1]:
+            data, until = _encoded(log_id, log, end, rooms[0])
+            if data:
+                found.append(data)
+                rooms[0] -= len(data)
+                end = until
+            elif len(rooms) > 1 and _encoded(log_id, log, end, rooms[-1])[0]:
+                del rooms[0]
+            else:
                 break
-            found.append(data)
-            rooms[0] -= len(data)
-            end = delta.end
-            if end >= tail.versions[-1] or len(rooms) == 1:
-                break
-            del rooms[0]
         return found, end
 
     def _head(self, log_id: LogId, tail: _Tail, log: Log, rooms: list[int]) -> list[bytes]:
@@ -191,3 +191,10 @@ class Changes:
             tail.sent = [sent for _, sent in kept]
         else:
             self._tails.pop(log_id, None)
+
+
+def _encoded(log_id: LogId, log: Log, start: int, room_bytes: int) -> tuple[bytes, int]:
+    """What follows version `start`, as much as fits, and where that ends; b"" if nothing does."""
+    delta = log.delta(*log_id, start, room_bytes, news=True)
+    data = encode(delta) if delta is not None else b""
+    return (data, delta.end) if delta is not None and len(data) <= room_bytes else (b"", start)

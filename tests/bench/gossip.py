@@ -59,6 +59,7 @@ class Sizes(NamedTuple):
     largest: int = 5000
     seeds: int = 5
     changes: int = 200
+    writers: int = 40
     hours: float = 1000.0
     partition_s: float = 3600.0
     flood: tuple[int, ...] = (25_000, 50_000)
@@ -231,6 +232,22 @@ def change(sizes: Sizes, _: Path) -> Rows:
                 )
 
 
+def burst(sizes: Sizes, _: Path) -> Rows:
+    size, writers = sizes.small, min(sizes.small, sizes.writers)
+    with simulated.pool() as workers:
+        took_s = simulated.all_of(
+            workers.submit(simulated.bursts, seed, size, "lan", min(sizes.kills, 4), writers)
+            for seed in range(sizes.seeds)
+        )
+    yield Row(
+        f"{writers} changes by as many nodes at one instant reach the last of {size:,} simulated: "
+        f"median / slowest of {len(took_s)}",
+        "≤ 0.5 s",
+        _middle_and_most(took_s),
+        max(took_s) <= 0.5,
+    )
+
+
 def quiet(sizes: Sizes, _: Path) -> Rows:
     profiles: tuple[Profile, ...] = ("lan", "fast")
     for size in (sizes.small, sizes.large, sizes.largest):
@@ -288,6 +305,7 @@ PARTS: Final[dict[str, Callable[[Sizes, Path], Rows]]] = {
     "crash": crash,
     "deaths": deaths,
     "change": change,
+    "burst": burst,
     "quiet": quiet,
     "heal": heal,
     "speed": speed,

@@ -133,6 +133,24 @@ def changes(seed: int, size: int, profile: Profile, count: int, loss: float) -> 
     return took_s
 
 
+def bursts(seed: int, size: int, profile: Profile, count: int, writers: int) -> list[float]:
+    """Seconds until the last node shows all that so many others have written at one instant."""
+    cluster = Bench(seed, size, profile)
+    seen = cluster.recorder.records
+    took_s = []
+    for number in range(count + 1):
+        cluster.run(3.0 + cluster.random.random())
+        for writer in cluster.any(writers):
+            cluster.publish(writer, "changing", size=VALUE_BYTES)
+            seen[writer.wants.records[GLOBAL, "t", "changing"]] = []
+        began_s = cluster.now_s
+        _wait(cluster, lambda: all(_all_have(at_s, size - 1) for at_s in seen.values()), CHANGE_S)
+        if number:  # the first time keys are new
+            took_s.append(max(max(at_s) for at_s in seen.values()) - began_s)
+        seen.clear()
+    return took_s
+
+
 def _all_have(seen: list[float], others: int) -> bool:
     return len(seen) == others
 

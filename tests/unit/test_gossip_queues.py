@@ -325,3 +325,17 @@ def test_many_changes_at_once_go_on_in_further_packets() -> None:
     assert len(deltas) == 4
     assert [delta.start for delta in deltas[1:]] == [delta.end for delta in deltas[:-1]]
     assert sum(len(delta.entries) for delta in deltas) == deltas[-1].end - deltas[0].start
+
+
+def test_changes_of_many_at_once_go_on_in_further_packets_too() -> None:
+    puppets = [Puppet(number) for number in range(3, 15)]
+    core, changes = writer(PEER, *puppets)
+    for puppet in puppets:
+        core.receive(puppet.packet(puppet.delta((1, "k", b"v" * 60))), puppet.address, START_S)
+    changes.drop((core.id, GLOBAL))
+    messages = changes.fill(member(core, PEER), 500, True, further=(1_000,) * 4)
+    deltas = decode_packet(join_parts(messages))
+    assert [type(delta) for delta in deltas] == [Delta] * 12
+    assert {d.owner for d in deltas if isinstance(d, Delta)} == {p.id for p in puppets}
+    one_packet = decode_packet(join_parts(changes.fill(member(core, PEER), 500, True)))
+    assert len(one_packet) < 3
