@@ -142,8 +142,8 @@ def reclaim(network: str, members: tuple[str, ...], as_json: bool) -> None:
     """Take over the addresses that MEMBERs own of an overlay NETWORK.
 
     For hosts that died and will not come back. One that comes back all the same drops what it
-    owned, and its containers have to be attached anew. Each prefix that this host owns now is
-    printed.
+    owned, and its containers have to be attached anew. Each prefix that this host owns now, or that
+    is free in etcd, is printed.
     """
     with connect() as client:
         got = client.reclaim(network, list(members))

@@ -77,7 +77,7 @@ class Engine:
         self._host = host
         self.cluster = Membership(parts, cluster)
         self._publishing = Publishing(parts.kernel, parts.intent.ports)
-        self._blocks = Blocks(parts, cluster)
+        self._blocks = Blocks(parts, cluster, authority)
         self._overlays = Overlays(parts, host, cluster, self._blocks, self._repair, authority)
         self._authority = authority
         self._networks = Networks(parts, host, self._overlays)

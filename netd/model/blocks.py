@@ -104,3 +104,14 @@ class Ledger(msgspec.Struct, frozen=True, kw_only=True):
     donations: tuple[Donation, ...] = ()
     floors: dict[MemberId, int] = {}
     next_number: int = 1
+
+
+class Allotment(msgspec.Struct, frozen=True, kw_only=True):
+    """Who owns which addresses of a network whose blocks are in etcd, as etcd knows it.
+
+    A host uses only what is its own here and in its ledger. So what a host gets is entered here
+    first, and what it gives away is struck from its ledger first.
+    """
+
+    epoch: Epoch = Epoch()
+    owned: dict[MemberId, tuple[str, ...]] = {}

@@ -1,13 +1,14 @@
 """What hosts tell each other of overlay networks."""
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from netd.model.network import DriverName, Network
 
 SEEDS_MAX = 32
+ETCD: Final = "e7cd" + 28 * "0"  # no member: stands for etcd among a network's seeds
 MemberId = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 
 
@@ -15,9 +16,10 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     """What an overlay network is, the same on all hosts: the body of a claim on its name.
 
     `seeds` are the members that own the address space from the beginning, each a share of it
-    (`plan.blocks`). `generation` tells a network from earlier ones of that name that were
-    deleted. Hosts that make the same network of the same name while they cannot hear each other
-    make the same definition; then it is one network, and no address is owned twice.
+    (`plan.blocks`); `ETCD` alone: it is in etcd, and hosts get blocks there. `generation` tells a
+    network from earlier ones of that name that were deleted. Hosts that make the same network of
+    the same name while they cannot hear each other make the same definition; then it is one
+    network, and no address is owned twice.
     """
 
     name: str

@@ -212,7 +212,9 @@ class Reclaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 
 class Reclaimed(msgspec.Struct, frozen=True, kw_only=True):
-    """The prefixes that this host owns now."""
+    """The prefixes that this host owns now; of a network whose addresses are in etcd, those that
+    are free there now.
+    """
 
     prefixes: tuple[str, ...]
 

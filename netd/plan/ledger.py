@@ -18,6 +18,7 @@ from functools import lru_cache
 from msgspec.structs import replace
 
 from netd.model.blocks import (
+    Allotment,
     Ask,
     BlockRequest,
     Donation,
@@ -190,6 +191,36 @@ def learn(ledger: Ledger, epoch: Epoch) -> Ledger:
         prefixes=ledger.prefixes if took_part else (),
         donations=(),  # nobody in the new epoch takes what was given in an old one
     )
+
+
+# Networks whose addresses are in etcd
+
+
+def follow(ledger: Ledger, allotment: Allotment) -> Ledger:
+    """Own what etcd says, but for what is on its way to others: that is struck here, and will be
+    there when its recipient asks again.
+    """
+    ahead = allotment.epoch > ledger.epoch
+    donations = () if ahead else ledger.donations
+    left = Space.of(allotment.owned.get(ledger.member, ()))
+    left -= Space.of(donation.prefix for donation in donations)
+    ledger = replace(ledger, epoch=max(ledger.epoch, allotment.epoch), donations=donations)
+    return _owning(ledger, left)
+
+
+def receive_moved(ledger: Ledger, number: int, answer: Given | Refused) -> Ledger:
+    """Take an answer, as `receive`. A block that has come back is on its way to nobody any more,
+    though who had it has not closed the request by which it got it.
+    """
+    ledger = receive(ledger, number, answer)
+    own = owned(ledger)
+    kept = tuple(known for known in ledger.donations if not Space.of([known.prefix]) & own)
+    return ledger if kept == ledger.donations else replace(ledger, donations=kept)
+
+
+def accounted(ledger: Ledger) -> Space:
+    """What this host owns or has struck in favour of others."""
+    return owned(ledger) | Space.of(donation.prefix for donation in ledger.donations)
 
 
 def _owning(ledger: Ledger, space: Space) -> Ledger:

@@ -8,6 +8,7 @@ from netd.etcd.gateway import Gateway, Json
 from netd.etcd.networks import EtcdNetworks
 from netd.model.errors import Unavailable
 from netd.model.network import Network
+from netd.plan.space import Space
 from tests.contract.etcd_lab import Etcd
 from tests.unit.engine_fixture import Host
 from tests.unit.memory_cluster import Mesh
@@ -98,6 +99,26 @@ class World:
     async def stop(self) -> None:
         for host in self.hosts:
             await host.stop()
+
+
+def has_copy(host: Host) -> bool:
+    """Whether it knows the one network there is, whoever dies."""
+    return len(host.engine._overlays._catalogue._decided) == 1
+
+
+def ledger_of(host: Host, network: Network) -> Space:
+    """What a host owns of a network."""
+    return host.engine._blocks._books.owned(network.id)
+
+
+async def in_etcd_of(world: World, network: Network) -> dict[str, Space]:
+    """Who owns what, as etcd knows it, by node."""
+    assert world.etcd is not None
+    authority = EtcdNetworks(Gateway(world.etcd.urls))
+    known = await authority.allot(network.name, network.id, lambda known: known)
+    await authority.close()
+    nodes = {host.node_id: host.settings.node for host in world.hosts}
+    return {nodes[member]: Space.of(prefixes) for member, prefixes in known.owned.items()}
 
 
 async def overlay(host: Host, name: str = "blue", **more: object) -> Network:

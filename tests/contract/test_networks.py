@@ -2,67 +2,22 @@
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator, Iterator
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
 from netd.engine.overlay import catalogue, deciding
-from netd.etcd.gateway import Gateway
-from netd.etcd.networks import ROOT
-from netd.etcd.transactions import span
 from netd.model.errors import Conflict, NotFound, Unavailable
 from netd.model.network import Network, NetworkSpec
-from tests.contract.etcd_lab import Etcd, three_members
-from tests.contract.networks_lab import World, overlay, until
+from tests.contract.etcd_lab import Etcd
+from tests.contract.networks_fixture import by_gossip, etcd, host_ns, in_etcd, often, world
+from tests.contract.networks_lab import World, has_copy, overlay, until
 from tests.unit.engine_fixture import Host
+
+__all__ = ["by_gossip", "etcd", "host_ns", "in_etcd", "often", "world"]
 
 SUBNET = "10.20.0.0/24"
 COPIES = (deciding.AUTHORITY, catalogue.DECIDED)  # facts in the store
-
-
-@pytest.fixture(autouse=True)
-def host_ns() -> None:
-    """No namespace for each test: all are in the one in which etcd is."""
-
-
-@pytest.fixture(autouse=True)
-def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deciding, "LOOK_S", 0.05)
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with three_members(tmp_path_factory.mktemp("etcd")) as etcd:
-        yield etcd
-
-
-@pytest.fixture
-async def in_etcd(etcd: Etcd, tmp_path: Path) -> AsyncIterator[World]:
-    gateway = Gateway(etcd.urls)
-    await gateway.write("/v3/kv/deleterange", span(ROOT))
-    await gateway.close()
-    world = World(tmp_path, etcd)
-    for _ in range(3):
-        await world.add()
-    yield world
-    await world.stop()
-
-
-@pytest.fixture
-async def by_gossip(tmp_path: Path) -> AsyncIterator[World]:
-    world = World(tmp_path, None)
-    for _ in range(3):
-        await world.add()
-    yield world
-    await world.stop()
-
-
-@pytest.fixture(params=["by_gossip", "in_etcd"])
-def world(request: pytest.FixtureRequest) -> World:
-    world: World = request.getfixturevalue(request.param)
-    return world
 
 
 def spec_of(subnet: str) -> NetworkSpec:
@@ -75,11 +30,6 @@ def names(host: Host) -> list[str]:
 
 def ids(world: World, name: str = "blue") -> set[str]:
     return {host.engine.network(name).id for host in world.hosts}
-
-
-def has_copy(host: Host) -> bool:
-    """Whether it knows the one network there is, whoever dies."""
-    return len(host.engine._overlays._catalogue._decided) == 1
 
 
 def disjoint(networks: list[Network]) -> bool:

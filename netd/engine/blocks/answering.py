@@ -3,13 +3,15 @@
 from collections.abc import Callable
 
 from netd.engine.blocks import questions
+from netd.engine.blocks.allotting import FromEtcd
 from netd.engine.blocks.books import Books
 from netd.engine.blocks.owners import Owners
 from netd.engine.blocks.questions import Answer, Ended, Look, Prepare, Seen
 from netd.engine.parts import Parts
 from netd.model.blocks import Ask, Epoch, Given, Ledger, Refused
-from netd.model.errors import Invalid, NotFound
+from netd.model.errors import Conflict, Invalid, NotFound
 from netd.model.network import Network
+from netd.model.overlay import ETCD
 from netd.plan import ledger as ledgers
 from netd.plan.blocks import reserved_in
 from netd.plan.space import NOWHERE, Space
@@ -23,12 +25,14 @@ class Answering:
         parts: Parts,
         books: Books,
         owners: Owners,
+        from_etcd: FromEtcd,
         find: Callable[[str], Network | None],
         fenced: Callable[[str], None],
     ) -> None:
         self._parts = parts
         self._books = books
         self._owners = owners
+        self._from_etcd = from_etcd
         self._find = find
         self._fenced = fenced
 
@@ -54,6 +58,9 @@ class Answering:
             case Prepare():
                 if member != question.fence.by:
                     raise Invalid("this is another member's to prepare")
+                network = self._find(question.network_id)
+                if network is not None and ETCD in network.seeds:
+                    raise Conflict(f"the addresses of network {network.name!r} are in etcd")
                 await self._open(question.network_id, question.fence.base)
                 ledger = await self._books.go_on(
                     question.network_id, lambda ledger: ledgers.prepare(ledger, question.fence)
@@ -84,6 +91,8 @@ class Answering:
                 held |= pool.held_space()
             return ledgers.donate(ledger, member, ask, used=used, held=held)
 
+        if ETCD in network.seeds:
+            return await self._from_etcd.give(network, member, step)
         return await self._books.change(network.id, step)
 
     async def _ended(self, member: str, ended: Ended) -> Seen:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from netd.engine.blocks.allotting import FromEtcd
 from netd.engine.blocks.answering import Answering
 from netd.engine.blocks.books import Books
 from netd.engine.blocks.fencing import Fencing
@@ -13,11 +14,13 @@ from netd.engine.blocks.getting import Getting
 from netd.engine.blocks.overlaps import Overlaps
 from netd.engine.blocks.owners import Owners
 from netd.engine.blocks.questions import TOPIC
+from netd.engine.blocks.sources import FromHosts, Source
 from netd.engine.interfaces import (
     ClaimChange,
     Cluster,
     ClusterChange,
     MemberChange,
+    NetworkAuthority,
     RecordChange,
     Snapshot,
 )
@@ -25,6 +28,7 @@ from netd.engine.parts import Parts
 from netd.model.blocks import Epoch
 from netd.model.errors import NetdError, NotFound
 from netd.model.network import Network
+from netd.model.overlay import ETCD
 from netd.model.views import AddressLevels
 from netd.plan.addresses import IPAddress
 from netd.plan.blocks import runs_low
@@ -36,16 +40,20 @@ log = logging.getLogger(__name__)
 class Blocks:
     """What this host owns of the networks that span hosts.
 
-    Made with `Blocks(parts, cluster)`, filled with `restore`, at work from `start`.
+    Made with `Blocks(parts, cluster, authority)`, filled with `restore`, at work from `start`.
     """
 
-    def __init__(self, parts: Parts, cluster: Cluster) -> None:
+    def __init__(self, parts: Parts, cluster: Cluster, authority: NetworkAuthority | None) -> None:
         self._parts = parts
         self._cluster = cluster
         self._books = Books(parts, cluster)
         self._owners = Owners(cluster)
-        self._getting = Getting(cluster, self._books, self._owners)
-        self._fencing = Fencing(parts, cluster, self._books, self._owners)
+        self._getting = getting = Getting(cluster, self._books, self._owners)
+        self._fencing = fencing = Fencing(parts, cluster, self._books, self._owners)
+        self._from_hosts = FromHosts(getting, fencing)
+        self._from_etcd = FromEtcd(
+            parts, cluster, self._books, self._owners, getting, fencing, authority
+        )
         self._overlaps = Overlaps(parts, cluster, self._books, self._owners)
         self._known: Callable[[str], Network | None] = lambda _: None
         self._busy: set[str] = set()  # what is done in the background just now
@@ -61,7 +69,12 @@ class Blocks:
         self._known = find
         self._fencing.start()
         answering = Answering(
-            self._parts, self._books, self._owners, self._find, self._fencing.follow
+            self._parts,
+            self._books,
+            self._owners,
+            self._from_etcd,
+            self._find,
+            self._fencing.follow,
         )
         self._cluster.answer(TOPIC, answering.answer)
         self._stop = self._cluster.watch(self._changed)
@@ -83,12 +96,12 @@ class Blocks:
 
         The network is in intent. Raises `Unavailable` when the store cannot be written.
         """
-        epoch = await self._fencing.hear(network)
-        await self._books.open(network, epoch)
+        source = self._source(network)
+        await self._books.open(network, await source.hear(network))
         self._books.enforce(network.id)
         for pool in self._books.pools(network.id):
             if not pool.size:
-                await self._getting.block(network, str(pool.subnet))
+                await source.block(network, str(pool.subnet))
 
     async def provide(self, network: Network, asked: Sequence[str], name: str = "") -> None:
         """See to it that the addresses of a new endpoint can be taken: those asked for, and one of
@@ -98,8 +111,9 @@ class Blocks:
         `Exhausted`, `Conflict` (an address is in use on another host), `Unavailable` (its owner
         is not reachable, or the store cannot be written).
         """
-        if self._books.find(network.id) is None or not self._fencing.has_heard(network.id):
-            await self._books.open(network, await self._fencing.hear(network))
+        source = self._source(network)
+        if self._books.find(network.id) is None or not source.has_heard(network.id):
+            await self._books.open(network, await source.hear(network))
         wanted = _read(asked)
         while True:
             lacking = [address for address in wanted if self._lacks(network, address)]
@@ -107,16 +121,15 @@ class Blocks:
             if not lacking and not dry:
                 break
             for address in lacking:
-                await self._getting.address(network, self._subnet_of(network, address), address)
+                await source.address(network, self._subnet_of(network, address), address)
             for pool in dry:
-                if not await self._getting.block(network, str(pool.subnet)) and self._is_dry(
-                    pool, name
-                ):
-                    raise self._getting.exhausted(network, str(pool.subnet))
+                if not await source.block(network, str(pool.subnet)) and self._is_dry(pool, name):
+                    raise source.lack(network, str(pool.subnet))
         self._prefetch(network)
 
     async def reclaim(self, network: Network, members: Sequence[str]) -> tuple[str, ...]:
-        """Take over all that dead hosts own of a network: the prefixes that are now this host's.
+        """Take over all that dead hosts own of a network: the prefixes that are now this host's,
+        or free in etcd.
 
         `members` are names or ids. From then on these hosts own nothing of it: one that comes back
         drops what it had before it gives any. Raises `NotFound` (no such member), `Conflict` (one
@@ -124,13 +137,15 @@ class Blocks:
         them; the text names the call for that).
         """
         ids = []
+        owners = await self._from_etcd.owners(network) if ETCD in network.seeds else set()
         for ref in members:
-            member = self._owners.id_of(ref, network)
+            member = self._owners.id_of(ref, network, owners)
             if member is None:
                 raise NotFound(f"no one member is called {ref!r}; `netctl member ls` shows all")
             ids.append(member)
-        await self._books.open(network, await self._fencing.hear(network))
-        got = (await self._fencing.reclaim(network, ids)).prefixes()
+        source = self._source(network)
+        await self._books.open(network, await source.hear(network))
+        got = (await source.reclaim(network, ids)).prefixes()
         self._parts.events.emit(
             "network.reclaimed",
             about=network.id,
@@ -169,6 +184,16 @@ class Blocks:
             for pool in self._books.pools(network.id)
         ]
 
+    def _source(self, network: Network) -> Source:
+        return self._from_etcd if ETCD in network.seeds else self._from_hosts
+
+    async def _learn(self, network_id: str, epoch: Epoch) -> None:
+        network = self._find(network_id)
+        if network is not None and ETCD in network.seeds:
+            await self._from_etcd.learn(network, epoch)
+        else:
+            await self._fencing.learn(network_id, epoch)
+
     def _find(self, network_id: str) -> Network | None:
         return self._parts.intent.networks.get(network_id) or self._known(network_id)
 
@@ -199,7 +224,8 @@ class Blocks:
                 continue
             if runs_low(pool.available(now_s) - 1, pool.size):
                 subnet = str(pool.subnet)
-                self._once(f"{network.id} {subnet}", self._getting.block(network, subnet))
+                work = self._source(network).block(network, subnet)
+                self._once(f"{network.id} {subnet}", work)
 
     # What others say
 
@@ -231,7 +257,7 @@ class Blocks:
                 self._once(f"{change.key} begins", self._books.open(network, told.epoch))
             return
         if told is not None and told.epoch > ledger.epoch:
-            self._once(f"{change.key} {told.epoch}", self._fencing.learn(change.key, told.epoch))
+            self._once(f"{change.key} {told.epoch}", self._learn(change.key, told.epoch))
         elif change.owner != self._cluster.id:
             suspected = self._overlaps.suspect(ledger, change.owner)
             if suspected:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, TypeVar
 
@@ -32,6 +33,8 @@ class Books:
         self._told: dict[str, Told] = {}
         self.restored: set[str] = set()  # networks whose ledger is of an earlier run
         self._locks: KeyedLocks[str] = KeyedLocks()
+        self.moving: KeyedLocks[str] = KeyedLocks()  # networks whose blocks come or go
+        self.given: Counter[str] = Counter()  # grows when a block of a network goes
         self._running: set[asyncio.Future[Any]] = set()
 
     def restore(self, stored: Iterable[Ledger]) -> None:
@@ -57,6 +60,10 @@ class Books:
     def owned(self, network_id: str) -> Space:
         ledger = self._ledgers.get(network_id)
         return NOWHERE if ledger is None else ledgers.owned(ledger)
+
+    def epoch(self, network_id: str) -> Epoch:
+        ledger = self._ledgers.get(network_id)
+        return Epoch() if ledger is None else ledger.epoch
 
     def frozen(self, network_id: str) -> Space:
         """What another host claims, too."""

@@ -54,23 +54,28 @@ class Fencing:
 
         A host that is cut off from all others goes on with what it has. Raises `Unavailable`.
         """
-        epoch = Epoch()
+        epoch = self._owners.epoch(network.id)
         if not self.has_heard(network.id) and set(network.seeds) != {self._cluster.id}:
-            if network.id in self._books.restored:
-                await self._find_others(network)
-            asked = self._owners.alive(network)[:LOOKED_AT]
-            answers = await asyncio.gather(*(self._look_at(m, network.id) for m in asked))
-            seen = [answer for answer in answers if answer is not None]
-            if any(self._cluster.id in fence.members for s in seen for fence in s.fences):
-                raise Unavailable(
-                    f"what this host owned of network {network.name!r} is being taken over, as it "
-                    "was taken for gone for good; try again later"
-                )
-            epoch = max((answer.epoch for answer in seen), default=epoch)
-        epoch = max(epoch, self._owners.epoch(network.id))
+            epoch = await self.ask_others(network)
         await self.learn(network.id, epoch)
         self._heard.add(network.id)
         return epoch
+
+    async def ask_others(self, network: Network) -> Epoch:
+        """The latest epoch that others know. Raises `Unavailable` while one is being prepared
+        without this host.
+        """
+        if network.id in self._books.restored:
+            await self._find_others(network)
+        asked = self._owners.alive(network)[:LOOKED_AT]
+        answers = await asyncio.gather(*(self._look_at(m, network.id) for m in asked))
+        seen = [answer for answer in answers if answer is not None]
+        if any(self._cluster.id in fence.members for s in seen for fence in s.fences):
+            raise Unavailable(
+                f"what this host owned of network {network.name!r} is being taken over, as it "
+                "was taken for gone for good; try again later"
+            )
+        return max((self._owners.epoch(network.id), *(answer.epoch for answer in seen)))
 
     async def _find_others(self, network: Network) -> None:
         """Wait for any other host, for so long after the start as it takes to find them."""
@@ -106,7 +111,7 @@ class Fencing:
 
     async def _reclaim(self, network: Network, members: Sequence[str]) -> Space:
         lives = {member: self._owners.lives[member] for member in members}
-        self._check_dead(lives)
+        self.check_dead(lives)
         name = self._parts.clock.new_id()
 
         def begin(ledger: Ledger) -> tuple[Ledger, Fence]:
@@ -119,7 +124,7 @@ class Fencing:
         try:
             self._check_prepared(network.id, fence)
             told = await self._prepare_all(network, fence, asked)
-            self._check_dead(lives)
+            self.check_dead(lives)
             before = self._books.owned(network.id)
             whole = whole_of(network)
             ledger = await self._books.go_on(
@@ -147,7 +152,7 @@ class Fencing:
                 ledger = ledgers.cancel(ledger, fence.epoch)
         return ledger
 
-    def _check_dead(self, lives: Mapping[str, int]) -> None:
+    def check_dead(self, lives: Mapping[str, int]) -> None:
         """Raise `Conflict` for a member that is alive, or was since its `lives` were counted."""
         for member, known in lives.items():
             returned = self._owners.is_alive(member) or self._owners.lives[member] != known

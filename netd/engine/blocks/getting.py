@@ -13,6 +13,7 @@ from netd.locks import KeyedLocks
 from netd.model.blocks import Given, Ledger, Refused
 from netd.model.errors import Conflict, Exhausted, NetdError, Unavailable
 from netd.model.network import Network
+from netd.model.overlay import ETCD
 from netd.plan import ledger as ledgers
 from netd.plan.addresses import IPAddress
 from netd.plan.space import Space
@@ -122,6 +123,7 @@ class Getting:
             return ledger, (request.number, ledgers.ask(ledger, request))
 
         number, question = await self._books.change(network.id, open_request)
+        given = self._books.given[network.id]
         try:
             answer = await questions.put(self._cluster, donor, question)
         except NetdError as error:
@@ -131,15 +133,31 @@ class Getting:
         self._silent.discard((network.id, donor))
         if not isinstance(answer, Given | Refused):
             return None
-        received = answer
         try:
-            await self._books.go_on(
-                network.id, lambda ledger: ledgers.receive(ledger, number, received)
-            )
+            taken = await self._receive(network, number, answer, given)
         except ValueError as error:
             log.warning("network %s: %s gives no block: %s", network.name, donor, error)
             return None
-        return received
+        return answer if taken else None
+
+    async def _receive(
+        self, network: Network, number: int, answer: Given | Refused, given: int
+    ) -> bool:
+        """Take an answer; whether it could be.
+
+        Where addresses are in etcd, the block is this host's there by now. So it may be known
+        from there and be another's again, if any went since the question (`given`); and of a later
+        epoch etcd says first what this host has left. Then the question is asked again.
+        """
+        async with self._books.moving.hold(network.id):
+            receive = ledgers.receive
+            if ETCD in network.seeds:
+                receive = ledgers.receive_moved
+                gone = given != self._books.given[network.id]
+                if gone or answer.epoch > self._books.epoch(network.id):
+                    return False
+            await self._books.go_on(network.id, lambda ledger: receive(ledger, number, answer))
+            return True
 
     async def ask_again(self, network: Network, donor: str) -> None:
         """Make requests again that a host has not answered."""

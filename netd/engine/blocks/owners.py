@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -11,6 +12,7 @@ from netd.engine.blocks.questions import Told
 from netd.engine.interfaces import Cluster, MemberChange, RecordChange
 from netd.model.blocks import Epoch
 from netd.model.network import Network
+from netd.model.overlay import ETCD
 from netd.model.views import Member
 from netd.plan.addresses import IPAddress
 from netd.plan.blocks import share_of
@@ -72,10 +74,14 @@ class Owners:
         known = self._members.get(member)
         return known.name if known is not None else member[:8]
 
-    def id_of(self, ref: str, network: Network) -> str | None:
-        """A member, or who owns addresses of a network, by id, the beginning of one, or name."""
+    def id_of(self, ref: str, network: Network, owners: Iterable[str] = ()) -> str | None:
+        """A member, or who owns addresses of a network, by id, the beginning of one, or name.
+
+        `owners` are known from elsewhere to own some.
+        """
         named = {member.id for member in self._members.values() if member.name == ref}
-        begun = {m for m in {*self._members, *self.others(network)} if ref and m.startswith(ref)}
+        known = {*self._members, *self.others(network), *owners}
+        begun = {member for member in known if ref and member.startswith(ref)}
         found = named or begun
         return found.pop() if len(found) == 1 else None
 
@@ -84,7 +90,7 @@ class Owners:
         those that were dead for so long that they are forgotten, only who was seen to own some.
         """
         members = {m.id for m in self._members.values() if m.state != "left"}
-        return (members | {*network.seeds, *self._told[network.id]}) - {self._cluster.id}
+        return (members | {*network.seeds, *self._told[network.id]}) - {self._cluster.id, ETCD}
 
     def alive(self, network: Network) -> list[str]:
         """The other hosts that answer, those that surely own addresses of the network first."""
@@ -116,7 +122,7 @@ class Owners:
             for space in told.values():
                 rest -= space
             for seed in network.seeds:
-                if seed not in told and seed != self._cluster.id:
+                if seed not in told and seed not in (self._cluster.id, ETCD):
                     found[seed] = share_of(network, seed) & rest
         owners = [Owner(member, space & within) for member, space in found.items()]
         owners = [owner for owner in owners if owner.space]

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import msgspec
 
+from netd.model.blocks import Allotment
 from netd.model.overlay import Kept
 
 Propose = Callable[[Sequence[Kept], int], Kept | None]
@@ -24,7 +25,8 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkAuthority(Protocol):
-    """Decides for all hosts which networks there are, one thing after the other.
+    """Decides for all hosts which networks there are, and which host owns which addresses of
+    them, one thing after the other.
 
     All raise `Unavailable` when it cannot be reached; what was asked for may have been done then.
     `identity` is "" before it has answered for the first time.
@@ -47,6 +49,16 @@ class NetworkAuthority(Protocol):
     async def end(self, kept: Kept) -> int:
         """Decide that this network is gone; the revision. Raises `Conflict` when its name is
         another's by now.
+        """
+        ...
+
+    async def allot(
+        self, name: str, network_id: str, step: Callable[[Allotment], Allotment]
+    ) -> Allotment:
+        """Let the allotment of a network go on by one step; the next one.
+
+        `step` is called anew when somebody else was first. Raises `NotFound` when there is no
+        such network any more.
         """
         ...
 

@@ -8,12 +8,14 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from msgspec.structs import replace
+
 from netd.engine.interfaces import Change, Cluster, NetworkAuthority, Snapshot, Store
 from netd.engine.overlay.catalogue import DECIDED, Catalogue, in_order
 from netd.engine.parts import Parts
 from netd.model.condition import Condition
 from netd.model.errors import NetdError, Unavailable
-from netd.model.overlay import Definition, Kept
+from netd.model.overlay import ETCD, Definition, Kept
 from netd.plan.definitions import with_vni
 from netd.plan.objects import HOST_OWNER
 
@@ -155,8 +157,9 @@ class ByAuthority:
         definition = settle(definitions, generation)
         if definition in definitions:
             return next((kept for kept in decided if kept.definition == definition), None)
+        definition = replace(with_vni(definition, definitions), seeds=(ETCD,))
         return Kept(
-            definition=with_vni(definition, definitions),
+            definition=definition,
             stamp_ms=round(self._parts.clock.wall_s() * 1000),
             origin=self._cluster.id,
         )
