@@ -12,7 +12,7 @@ class Busy:
         self._active: Counter[str] = Counter()
         self._finished: list[tuple[int, str]] = []
         self._serial = 0
-        self._marks: Counter[int] = Counter()
+        self._marks: set[int] = set()
 
     @contextmanager
     def work_on(self, *owners: str) -> Iterator[None]:
@@ -29,11 +29,11 @@ class Busy:
         """Remember who is worked on from now until the block ends."""
         self._serial += 1
         mark = self._serial
-        self._marks[mark] += 1
+        self._marks.add(mark)
         try:
             yield Mark(self, mark)
         finally:
-            del self._marks[mark]
+            self._marks.remove(mark)
             oldest = min(self._marks, default=self._serial + 1)
             self._finished = [entry for entry in self._finished if entry[0] >= oldest]
 
