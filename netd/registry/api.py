@@ -71,7 +71,7 @@ class Api:
         except (EOFError, ValueError) as error:
             raise Unreachable(str(error) or type(error).__name__) from None
         if not 200 <= status < 300:
-            raise _refused(status, problem)
+            raise refusal(status, problem)
 
     async def close(self) -> None:
         for connection in self._idle:
@@ -151,7 +151,8 @@ def _request(method: str, path: str, value: msgspec.Struct) -> bytes:
     return head.encode("ascii") + body
 
 
-def _refused(status: int, problem: bytes) -> Refused:
+def refusal(status: int, problem: bytes) -> Refused:
+    """What an answer with this status and body says (RFC 9457)."""
     try:
         found = msgspec.json.decode(problem, type=_Problem)
     except (msgspec.DecodeError, UnicodeDecodeError):

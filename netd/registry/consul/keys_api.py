@@ -19,7 +19,7 @@ from netd.model.kv import (
     Transaction,
 )
 from netd.model.user_event import UserEventSpec
-from netd.registry.api import Refused, Unreachable
+from netd.registry.api import Refused, Unreachable, refusal
 
 CONNECTIONS_MAX: Final = 8  # for calls; the stream of changes has one of its own
 TIMEOUT_S: Final = 22.0  # the daemon itself gives up after 20 s
@@ -29,10 +29,6 @@ _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 _JSON: Final = {"Content-Type": "application/json"}
 
 T = TypeVar("T")
-
-
-class _Problem(msgspec.Struct):
-    detail: str = ""
 
 
 class KeysApi:
@@ -102,7 +98,7 @@ class KeysApi:
             try:
                 async with http.get(_url("/v1/kv-changes")) as answer:
                     if answer.status != 200:
-                        raise Refused(answer.status, _detail(await answer.content.read(65_536)))
+                        raise refusal(answer.status, await answer.content.read(65_536))
                     yield b""
                     async for data in answer.content.iter_any():
                         yield data
@@ -138,7 +134,7 @@ class KeysApi:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _unreachable(error) from None
         if not 200 <= status < 300:
-            raise Refused(status, _detail(found))
+            raise refusal(status, found)
         return found
 
     def _client(self) -> aiohttp.ClientSession:
@@ -164,13 +160,6 @@ def _unreachable(error: Exception) -> Unreachable:
     """Why, without the socket's place: callers may be containers."""
     why = error.strerror if isinstance(error, OSError) else None
     return Unreachable(f"netd cannot be reached: {why or str(error) or type(error).__name__}")
-
-
-def _detail(problem: bytes) -> str:
-    try:
-        return msgspec.json.decode(problem, type=_Problem).detail
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return problem[:200].decode("utf-8", "replace")
 
 
 def _url(target: str) -> URL:

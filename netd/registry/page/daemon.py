@@ -10,7 +10,7 @@ from yarl import URL
 
 from netd.model.network import Network
 from netd.model.views import Finding, Member, PlannedOperation, Status
-from netd.registry.api import Refused, Unreachable
+from netd.registry.api import Unreachable, refusal
 from netd.registry.page.facts import OwnEndpoint, OwnService
 from netd.registry.stream import LINE_BYTES_MAX
 
@@ -21,10 +21,6 @@ SILENCE_S: Final = 60.0  # of the stream, which has an empty line every 15 s
 _PROBLEM_MAX: Final = 64 * 1024
 
 T = TypeVar("T")
-
-
-class _Problem(msgspec.Struct):
-    detail: str = ""
 
 
 class _Happening(msgspec.Struct, gc=False):
@@ -82,7 +78,7 @@ class Daemon:
             try:
                 async with http.get(_url("/v1/events")) as answer:
                     if answer.status != 200:
-                        raise Refused(answer.status, _detail(await _read(answer, _PROBLEM_MAX)))
+                        raise refusal(answer.status, await _read(answer, _PROBLEM_MAX))
                     yield ""
                     async for line in answer.content:
                         if line.strip():
@@ -101,7 +97,7 @@ class Daemon:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise _unreachable(error) from None
         if status != 200:
-            raise Refused(status, _detail(data))
+            raise refusal(status, data)
         try:
             return msgspec.json.decode(data, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -123,10 +119,3 @@ def _url(target: str) -> URL:
 
 def _unreachable(error: Exception) -> Unreachable:
     return Unreachable(str(error) or type(error).__name__)
-
-
-def _detail(problem: bytes) -> str:
-    try:
-        return msgspec.json.decode(problem, type=_Problem).detail
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return problem[:200].decode("utf-8", "replace")
