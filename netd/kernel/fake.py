@@ -49,6 +49,7 @@ from netd.plan.objects import (
 from netd.plan.operations import Failure, Operation
 from netd.plan.ports import HeldPort
 from netd.plan.tunnels import FdbEntry, Neighbour
+from netd.plan.underlay import Ways
 from netd.plan.virtual import Flows
 
 HOST_INODE: Final = 4026531840  # PROC_NET_INIT_INO, include/uapi/linux/nsfs.h
@@ -83,6 +84,7 @@ class FakeKernel:
         self.translated: list[Flows] = []
         self.forgotten: list[Flows] = []
         self.echoes: dict[str, int] = {}
+        self.route_mtus: dict[str, int] = {}  # of ways whose routes have one of their own
         self.announced: list[str] = []
         self.ports = Ports()
         self.by_hand = Hands(self)
@@ -248,6 +250,12 @@ class FakeKernel:
         if not self._is_alive(sandbox):
             return None
         return next_hop(self.simulation, self._namespace(sandbox), destination, source)
+
+    async def mtus_to(self, addresses: Sequence[str]) -> dict[str, int]:
+        await self._called()
+        ways = Ways(host_facts(self.simulation, self._index, self._facts))
+        found = {each: self.route_mtus.get(each) or ways.mtu_to(each) for each in addresses}
+        return {each: mtu for each, mtu in found.items() if mtu is not None}
 
     async def echo(self, address: str, size: int, timeout_s: float) -> Echo:
         await self._called()

@@ -15,7 +15,7 @@ from netd.kernel.conntrack import flush_udp, forget_flows
 from netd.kernel.echo import echo
 from netd.kernel.facts import observe_facts
 from netd.kernel.foreign import DockerUserHook, observe_foreign
-from netd.kernel.lookup import next_hop
+from netd.kernel.lookup import mtus_to, next_hop
 from netd.kernel.managers import unaware_managers
 from netd.kernel.monitor import Monitor
 from netd.kernel.netlink import NetlinkSocket
@@ -133,6 +133,9 @@ class LinuxKernel:
         self, sandbox: Sandbox | None, destination: str, source: str | None = None
     ) -> NextHop | None:
         return await self._call(partial(self._next_hop, sandbox, destination, source))
+
+    async def mtus_to(self, addresses: Sequence[str]) -> dict[str, int]:
+        return await self._call(partial(mtus_to, self._rtnl, addresses))
 
     async def echo(self, address: str, size: int, timeout_s: float) -> Echo:
         try:

@@ -1,7 +1,7 @@
 """The network between the hosts, as far as the host's routes tell of it."""
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from netd.plan.addresses import IPAddress, IPNetwork
 from netd.plan.facts import Facts
@@ -30,10 +30,15 @@ class Ways:
         return next((mtu for subnet, mtu in self._ways if _is_within(target, subnet)), None)
 
 
-def inner_mtu(facts: Facts, peers: Iterable[str], family: int) -> int:
-    """The largest packets of a container that the tunnels to all peers carry, in bytes."""
+def inner_mtu(facts: Facts, peers: Iterable[str], family: int, known: Mapping[str, int]) -> int:
+    """The largest packets of a container that the tunnels to all peers carry, in bytes.
+
+    `known` is what the kernel says of the way to each; those that it was not asked of yet are
+    found by the host's routes.
+    """
     ways = Ways(facts)
-    mtus = [mtu for peer in peers if (mtu := ways.mtu_to(peer)) is not None]
+    found = (known.get(peer) or ways.mtu_to(peer) for peer in peers)
+    mtus = [mtu for mtu in found if mtu is not None]
     if not mtus:
         uplinks = facts.uplinks()
         mtus = [uplinks[0].mtu if uplinks else MTU_DEFAULT]

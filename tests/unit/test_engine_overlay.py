@@ -86,6 +86,23 @@ async def test_a_network_that_is_not_open_is_shown_with_the_mtu_it_would_have(
     assert await overlay(three, "red", subnets=("10.30.0.0/16",)) == three.engine.network("red")
 
 
+async def test_a_network_follows_what_the_routes_to_other_hosts_carry(hosts: list[Host]) -> None:
+    one, two, _ = hosts
+    await overlay(one)
+    made = [await host.attach("blue", "web") for host in (one, two)]
+    await settled(hosts)
+    assert {each.mtu for each in made} == {1450}
+    place = two.cluster.address.rpartition(":")[0]
+    one.kernel.route_mtus[place] = 1400
+    await one.engine.reconcile()  # as after a change of routes
+    await settled(hosts)
+    assert [host.engine.endpoints()[0].mtu for host in (one, two)] == [1350, 1350]
+    one.kernel.route_mtus.clear()
+    await one.engine.reconcile()
+    await settled(hosts)
+    assert [host.engine.endpoints()[0].mtu for host in (one, two)] == [1450, 1450]
+
+
 async def test_metrics_tell_of_tunnels_other_hosts_and_addresses(hosts: list[Host]) -> None:
     one, two, _ = hosts
     await overlay(one, subnets=("10.20.0.0/24",))  # slices of 64 for three hosts

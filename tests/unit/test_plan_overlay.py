@@ -171,9 +171,10 @@ def test_the_underlay_has_the_mtu_of_the_narrowest_way() -> None:
     assert ways.mtu_to("192.0.2.20") == 1500
     assert ways.mtu_to("203.0.113.1") == 1500
     assert ways.mtu_to("2001:db8::1") is None
-    assert inner_mtu(facts, ["192.0.2.20"], 4) == 1450
-    assert inner_mtu(facts, ["192.0.2.20", "10.9.0.2"], 4) == 1370
-    assert inner_mtu(facts, [], 6) == 1430
+    assert inner_mtu(facts, ["192.0.2.20"], 4, {}) == 1450
+    assert inner_mtu(facts, ["192.0.2.20", "10.9.0.2"], 4, {}) == 1370
+    assert inner_mtu(facts, ["192.0.2.20", "10.9.0.2"], 4, {"192.0.2.20": 1400}) == 1350
+    assert inner_mtu(facts, [], 6, {}) == 1430
 
 
 def test_a_subnet_of_the_host_is_refused() -> None:

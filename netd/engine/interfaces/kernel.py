@@ -159,6 +159,14 @@ class Kernel(Protocol):
         """
         ...
 
+    async def mtus_to(self, addresses: Sequence[str]) -> dict[str, int]:
+        """The size of packets, in bytes, that the host's way to each address carries.
+
+        As its route says, or else its link; what was learnt from too large packets passes and
+        does not count. There is nothing for an address without a way.
+        """
+        ...
+
     async def echo(self, address: str, size: int, timeout_s: float) -> Echo:
         """Have an address answer a packet from the host that must not be fragmented.
 

@@ -23,6 +23,7 @@ from netd.engine.overlay.hearing import Hearing
 from netd.engine.overlay.peers import Peers
 from netd.engine.overlay.remotes import Remotes
 from netd.engine.overlay.telling import Telling
+from netd.engine.overlay.ways import Ways
 from netd.engine.parts import Parts
 from netd.model.endpoint import Sandbox
 from netd.model.errors import Conflict, KernelFailure, Unavailable
@@ -60,6 +61,7 @@ class Openings:
         peers: Peers,
         remotes: Remotes,
         hearing: Hearing,
+        ways: Ways,
         repair: Callable[[], None],
         closed: Callable[[str], None],
     ) -> None:
@@ -74,7 +76,7 @@ class Openings:
         self._closed = closed
         self._open: dict[str, Opening] = {}
         self._users: Counter[str] = Counter()
-        self._telling = Telling(parts, cluster, catalogue, peers)
+        self._telling = Telling(parts, cluster, catalogue, peers, ways)
         self.fitting = Fitting(parts, remotes, self._store_again, repair)
 
     def __contains__(self, network_id: str) -> bool:

@@ -34,6 +34,7 @@ from netd.engine.overlay.hearing import Hearing
 from netd.engine.overlay.openings import Openings
 from netd.engine.overlay.peers import ENDPOINTS, VTEPS, Peers
 from netd.engine.overlay.remotes import Remotes
+from netd.engine.overlay.ways import Ways
 from netd.engine.parts import Parts
 from netd.model.endpoint import Endpoint
 from netd.model.errors import Conflict, NotFound, Unavailable
@@ -70,6 +71,7 @@ class Overlays:
             self._deciding = ByAuthority(parts, cluster, self._catalogue, authority)
         self.peers = Peers(parts, cluster.members()[0], self.remotes)
         self._hearing = Hearing(parts.tasks, cluster, self.peers, self.remotes)
+        self._ways = Ways(parts, self.peers.places, self._fit_soon)
         self.openings = Openings(
             parts,
             host,
@@ -79,6 +81,7 @@ class Overlays:
             self.peers,
             self.remotes,
             self._hearing,
+            self._ways,
             repair,
             self._network_changed,
         )
@@ -112,6 +115,8 @@ class Overlays:
         self._blocks.start(self.find)
         self._stop = self._cluster.watch(self._absences.take)
         self._parts.tasks.start("remote endpoints", self.remotes.run())
+        self._parts.tasks.start("ways to other hosts", self._ways.run())
+        self._ways.look()
         self._parts.tasks.start("open networks", self.openings.fitting.run())
         self._parts.tasks.start("superseded networks", self._contests.run())
         self._parts.tasks.start("grace", self._end_grace())
@@ -123,6 +128,7 @@ class Overlays:
 
     async def idle(self) -> None:
         """Return when the kernel has all that was heard so far."""
+        await self._ways.idle()
         await self._fitted.wait()
         await self.openings.fitting.idle()
         await self.remotes.idle()
@@ -142,6 +148,7 @@ class Overlays:
 
     def host_changed(self, _addresses: tuple[str, ...]) -> None:
         """The host's links, addresses or routes may be others now."""
+        self._ways.look()
         self.openings.fit()
 
     # Networks
@@ -291,6 +298,7 @@ class Overlays:
                     self._hearing.recorded(change.scope.hex(), change.owner)
             case MemberChange():
                 if self.peers.member_changed(change):
+                    self._ways.look()
                     self._fit_soon()
             case _:
                 pass

@@ -5,6 +5,7 @@ import msgspec
 from netd.engine.interfaces import Cluster, Record
 from netd.engine.overlay.catalogue import Catalogue
 from netd.engine.overlay.peers import VTEPS, Peers
+from netd.engine.overlay.ways import Ways
 from netd.engine.parts import Parts
 from netd.model.network import Network
 from netd.model.overlay import Vtep
@@ -15,8 +16,11 @@ _MTU_MIN = {4: 576, 6: 1280}
 
 
 class Telling:
-    def __init__(self, parts: Parts, cluster: Cluster, catalogue: Catalogue, peers: Peers) -> None:
+    def __init__(
+        self, parts: Parts, cluster: Cluster, catalogue: Catalogue, peers: Peers, ways: Ways
+    ) -> None:
         self._parts = parts
+        self._ways = ways
         self._cluster = cluster
         self._catalogue = catalogue
         self._peers = peers
@@ -55,4 +59,6 @@ class Telling:
 
     def _limit(self) -> int:
         """The largest packets that this host can carry in a tunnel."""
-        return inner_mtu(self._parts.facts, self._peers.places(), self._peers.family())
+        return inner_mtu(
+            self._parts.facts, self._peers.places(), self._peers.family(), self._ways.mtus
+        )
