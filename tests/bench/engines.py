@@ -1,10 +1,11 @@
 """Whole calls of runtimes: netd's plugins side by side with the engines' own networks.
 
-    scripts/bench engines [--rounds N] [--only cni|podman|docker]
+    scripts/bench engines [--rounds N] [--only cni|podman|docker] [--at-once N]
 
 Each pair is measured in turns in one run, on one host: a call of netd's, a call of the other.
 Times are of the whole call as the runtime makes it, the start of programs included. For Docker
-that is the engine's own API: `start` of a container that is there, and `network connect`.
+that is the engine's own API: `start` of a container that is there, and `network connect`. Last,
+so many containers as `--at-once` says are started together, and then removed together.
 """
 
 import argparse
@@ -13,9 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
+
+from docker.models.containers import Container
 
 from tests.bench.machine import describe, percentile
 from tests.bench.peers import CniBridge, Netavark, NetdCni, Peer, netavark_program, run_program
@@ -134,7 +138,7 @@ def docker_host() -> Iterator[DockerHost]:
         yield host
 
 
-def of_docker(rounds: int) -> None:
+def of_docker(rounds: int, at_once: int) -> None:
     with docker_host() as host:
         engine = host.engine()
         networks = {name: engine.networks.get(name) for name in ("netd", "own")}
@@ -160,12 +164,39 @@ def of_docker(rounds: int) -> None:
         )
         pair = without.start, (lambda: without.stop(timeout=0))
         bare, _ = in_turns(max(5, rounds // 3), pair, pair)
-        print(f"\nA start without any network takes Docker {bare[0]:.1f} ms (median).")
+        print(f"\nA start without any network takes Docker {bare[0]:.1f} ms (median).\n")
+        many(host, at_once)
+
+
+def many(host: DockerHost, number: int) -> None:
+    """Containers that start and end at once. Raises what the engine says if one does not."""
+    engine = host.engine(number)
+    for network in ("netd", "own") * 2:
+
+        def start(_: int, network: str = network) -> Container:
+            return engine.containers.run(
+                *(IMAGE, ["sleep", "3600"]), network=network, detach=True, stop_signal="KILL"
+            )
+
+        with ThreadPoolExecutor(number) as pool:
+            began_s = time.perf_counter()
+            containers = list(pool.map(start, range(number)))
+            started_s = time.perf_counter()
+            list(pool.map(lambda container: container.remove(force=True), containers))
+            ended_s = time.perf_counter()
+        print(
+            f"{number} containers at once on {network}: started in {started_s - began_s:.1f} s, "
+            f"removed in {ended_s - started_s:.1f} s",
+            flush=True,
+        )
+    left = host.client.endpoints()
+    print(f"of netd's endpoints {len(left)} are left: {'met' if not left else 'missed'}")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/bench engines", description=__doc__)
     parser.add_argument("--rounds", type=int, default=50, help="calls of each kind")
+    parser.add_argument("--at-once", type=int, default=50, help="containers of Docker together")
     parser.add_argument("--only", choices=("cni", "podman", "docker"))
     options = parser.parse_args()
     print(f"{describe()}\n")
@@ -174,7 +205,7 @@ def main() -> int:
     if options.only != "docker":
         of_programs(options.rounds, options.only)
     if options.only in (None, "docker"):
-        of_docker(options.rounds)
+        of_docker(options.rounds, options.at_once)
     return 0
 
 

@@ -216,9 +216,11 @@ class DockerHost(Host):
     def docker(self, *command: str, check: bool = True, timeout_s: float = 60) -> str:
         return self.run("docker", *command, check=check, timeout_s=timeout_s).strip()
 
-    def engine(self) -> docker_py.DockerClient:
-        """The engine as Python programs talk to it."""
-        client = docker_py.DockerClient(base_url=f"unix://{self.docker_socket}", timeout=60)
+    def engine(self, at_once: int = 10) -> docker_py.DockerClient:
+        """The engine as Python programs talk to it, with so many calls at a time."""
+        client = docker_py.DockerClient(
+            base_url=f"unix://{self.docker_socket}", timeout=120, max_pool_size=at_once
+        )
         self._stack.callback(client.close)
         return client
 

@@ -13,14 +13,16 @@ from typing import Any
 
 import docker as docker_py
 import pytest
+from docker.models.containers import Container
 
-from tests.e2e.lab import await_true
+from tests.e2e.lab import await_true, ip_of
 from tests.interop.docker_engine import IMAGE, DockerHost
 from tests.interop.traces import traces
 
 pytestmark = pytest.mark.timeout(120)
 
 SLEEP = ("sleep", "600")
+MANY = 24
 NETD = ("-d", "netd", "--ipam-driver", "netd")
 
 
@@ -57,7 +59,11 @@ def docker(engine: DockerHost) -> Iterator[DockerHost]:
     if containers := engine.docker("ps", "-aq").split():
         engine.docker("rm", "-f", *containers)
     networks = engine.docker("network", "ls", "-q", "--filter", "driver=netd").split()
-    if networks:
+    if networks and not engine.succeeds("docker", "network", "rm", *networks):
+        # It counts containers wrongly at times when several end at once (moby#42119), and anew
+        # when it starts.
+        engine.stop_engine()
+        engine.start_engine()
         engine.docker("network", "rm", *networks)
     await_true(lambda: traces(engine) == before)
 
@@ -234,15 +240,35 @@ def test_a_container_is_restarted(docker: DockerHost) -> None:
     assert port["host_port"] == 8080
 
 
+@pytest.mark.timeout(240)
 def test_many_start_and_end_at_once(docker: DockerHost) -> None:
+    """None fails, no two have one address or one port; the fixture sees whether any is left."""
     join_blue(docker)
-    names = [f"m{number}" for number in range(8)]
-    with ThreadPoolExecutor(len(names)) as pool:
-        places = list(pool.map(partial(run, docker), names))
-        assert len({place["IPAddress"] for place in places}) == len(names)
-        assert len(docker.client.endpoints()) == len(names)
-        assert pings(docker, "m0", places[7]["IPAddress"])
-        list(pool.map(partial(docker.docker, "rm", "-f"), names))
+    engine = docker.engine(at_once=MANY)
+    names = {f"m{number}" for number in range(MANY)}
+
+    def start(number: int) -> Container:
+        return engine.containers.run(
+            *(IMAGE, list(SLEEP)),
+            name=f"m{number}",
+            network="blue",
+            ports={80: None},  # any
+            stop_signal="KILL",
+            detach=True,
+        )
+
+    with ThreadPoolExecutor(MANY) as pool:
+        containers = list(pool.map(start, range(MANY)))
+        endpoints = docker.client.endpoints()
+        for unique in (
+            {ip_of(each) for each in endpoints},
+            {port["host_port"] for each in endpoints for port in each["ports"]},
+        ):
+            assert len(unique) == len(endpoints) == MANY
+        await_true(lambda: {each["name"] for each in docker.client.endpoints()} == names)
+        last = docker.inspect(f"m{MANY - 1}")["NetworkSettings"]["Networks"]["blue"]
+        assert pings(docker, "m0", last["IPAddress"])
+        list(pool.map(lambda container: container.remove(force=True), containers))
     assert docker.client.endpoints() == []
 
 

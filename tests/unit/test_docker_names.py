@@ -28,6 +28,7 @@ class EngineApi:
         self.containers: dict[str, dict[str, Any]] = {}
         self.starting = asyncio.Event()  # containers answer once it is set
         self.starting.set()
+        self.asked = asyncio.Event()  # once somebody has asked for a container
         self._streams: list[asyncio.Queue[bytes | None]] = []
         self._runner: web.AppRunner | None = None
 
@@ -89,6 +90,7 @@ class EngineApi:
         return web.json_response(found or {"message": "none"}, status=200 if found else 404)
 
     async def _container(self, request: web.Request) -> web.Response:
+        self.asked.set()
         await self.starting.wait()
         found = self.containers.get(request.match_info["id"])
         return web.json_response(found or {"message": "none"}, status=200 if found else 404)
@@ -185,6 +187,38 @@ async def test_a_container_has_its_name_before_it_runs_and_aliases_when_it_does(
         "netd.x": "y",
     }
     await found(docker.host, "shop", "10.20.0.2")
+
+
+async def test_a_container_that_starts_slowly_has_its_names_in_the_end(
+    docker: FakeEngine, api: EngineApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(namer_module, "ANSWER_S", 0.05)  # of what answers at once
+    await followed(docker)
+    api.starting.clear()
+    api.attach(await started(docker), "web", "shop")
+    api.tell("network", "connect", NETWORK_ID, container=CONTAINER_ID, name="blue")
+    await named(docker.host, "web", CONTAINER_ID[:12])
+    await asyncio.sleep(0.1)
+    api.starting.set()
+    await named(docker.host, "web", "shop", CONTAINER_ID[:12])
+
+
+async def test_an_endpoint_that_no_container_has_yet_is_not_named(
+    docker: FakeEngine, api: EngineApi
+) -> None:
+    """As a network shows it, while another container's names are asked for."""
+    await followed(docker)
+    api.starting.clear()
+    endpoint_id = await started(docker)
+    api.attach(endpoint_id, "web", "shop")
+    shown = api.networks[NETWORK_ID]["Containers"]
+    shown[f"ep-{endpoint_id}"] = shown.pop(CONTAINER_ID)
+    api.tell("network", "connect", NETWORK_ID, container=CONTAINER_ID, name="blue")
+    async with asyncio.timeout(5):
+        await api.asked.wait()  # what the network tells is taken over by then
+    assert docker.host.engine.endpoints()[0].aliases == ()
+    api.starting.set()
+    await named(docker.host, "web", "shop", CONTAINER_ID[:12])
 
 
 async def test_a_container_is_renamed(docker: FakeEngine, api: EngineApi) -> None:

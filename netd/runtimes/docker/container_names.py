@@ -29,6 +29,14 @@ class EngineNetwork(_Read, frozen=True):
     id: str
     containers: dict[str, Attached] | None = None
 
+    @property
+    def joined(self) -> dict[str, Attached]:
+        """By the container's id. The engine shows an endpoint that no container has yet as if
+        its own id, with `ep-` before it, were a container's.
+        """
+        found = self.containers or {}
+        return {key: each for key, each in found.items() if not key.startswith("ep-")}
+
 
 class Membership(_Read, frozen=True):
     endpoint_id: str = msgspec.field(default="", name="EndpointID")

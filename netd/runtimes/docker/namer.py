@@ -35,9 +35,10 @@ from netd.tasks import Tasks
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 1.0
-ANSWER_S: Final = 15.0  # a container that starts answers when it has
+ANSWER_S: Final = 15.0
+STARTED_S: Final = 120.0  # a container that starts answers when it has, however busy the host is
 FORGOTTEN_S: Final = 10.0  # for so long the engine does not show what it is about to create
-QUESTIONS_MAX: Final = 8  # at a time
+QUESTIONS_MAX: Final = 64  # at a time
 WAITING_MAX: Final = 1000
 LINE_MAX_BYTES: Final = 1 << 20
 _UNREACHABLE: Final = (
@@ -175,7 +176,7 @@ class Namer:
     ) -> None:
         """Name all on a network; `but` only by what the network tells."""
         network = await self._get(session, f"/networks/{docker_id}", EngineNetwork)
-        for container_id, attached in (network.containers or {}).items():
+        for container_id, attached in network.joined.items():
             endpoint = self._find(attached.endpoint_id)
             if endpoint is not None and not endpoint.aliases:
                 await self._put(endpoint, container_id, attached.name, (), {})
@@ -183,7 +184,8 @@ class Namer:
                     await self._name_container(session, container_id)
 
     async def _name_container(self, session: aiohttp.ClientSession, container_id: str) -> None:
-        found = await self._get(session, f"/containers/{quote(container_id)}/json", Container)
+        path = f"/containers/{quote(container_id)}/json"
+        found = await self._get(session, path, Container, within_s=STARTED_S)
         for member in found.memberships:
             endpoint = self._find(member.endpoint_id)
             if endpoint is not None:
@@ -220,7 +222,13 @@ class Namer:
         found = self._cases.endpoints(container_id=endpoint_id) if endpoint_id else ()
         return found[0] if found else None
 
-    async def _get(self, session: aiohttp.ClientSession, path: str, kind: type[T]) -> T:
-        async with self._room, asyncio.timeout(ANSWER_S), session.get(path) as answer:
+    async def _get(
+        self,
+        session: aiohttp.ClientSession,
+        path: str,
+        kind: type[T],
+        within_s: float = ANSWER_S,
+    ) -> T:
+        async with self._room, asyncio.timeout(within_s), session.get(path) as answer:
             answer.raise_for_status()
             return msgspec.json.decode(await answer.read(), type=kind)
