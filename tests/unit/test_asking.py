@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from netd.runtimes.cni.plugin import answer
+from netd.runtimes.netavark.plugin import main as netavark_main
 from netd.runtimes.shim.asking import (
     DEFAULT_SOCKET,
     INPUT_BYTES_MAX,
-    add,
+    ShortWay,
     is_plain,
-    set_up,
     socket_of,
 )
 from tests.unit.cli_daemon import Daemon, serving
@@ -110,7 +112,7 @@ def test_what_is_out_of_the_ordinary_goes_the_long_way_at_once(daemon: Daemon) -
 def test_other_commands_go_the_long_way(daemon: Daemon) -> None:
     for command in ("DEL", "CHECK", "STATUS", "VERSION", ""):
         environment = {**ENVIRONMENT, b"CNI_COMMAND": command.encode()}
-        assert add(environment, json.dumps(config_of(daemon)).encode()) is None
+        assert ShortWay().add(environment, json.dumps(config_of(daemon)).encode()) is None
     assert not daemon.calls
 
 
@@ -129,11 +131,35 @@ def test_other_commands_go_the_long_way(daemon: Daemon) -> None:
 def test_what_is_no_result_is_not_told_as_one(answer: bytes, tmp_path: Path) -> None:
     path = tmp_path / "netd.sock"
     with server(path, [answer]):
-        assert add(ENVIRONMENT, b'{"socket": "%s"}' % os.fsencode(path)) is None
+        assert ShortWay().add(ENVIRONMENT, b'{"socket": "%s"}' % os.fsencode(path)) is None
 
 
 def test_nobody_listens(tmp_path: Path) -> None:
-    assert add(ENVIRONMENT, b'{"socket": "%s/none"}' % os.fsencode(tmp_path)) is None
+    assert ShortWay().add(ENVIRONMENT, b'{"socket": "%s/none"}' % os.fsencode(tmp_path)) is None
+
+
+def test_a_daemon_that_is_silent_is_waited_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("netd.runtimes.shim.asking.TIMEOUT_S", 1)
+    path = tmp_path / "netd.sock"
+    config = {"cniVersion": "1.0.0", "name": "net", "network": "blue", "socket": str(path)}
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        way = ShortWay()
+        assert way.add(ENVIRONMENT, json.dumps(config).encode()) is None
+        assert way.silent
+        code, text = answer(CNI, lambda: json.dumps(config).encode(), silent=True)
+        assert netavark_main(["setup", "/run/netns/box"], silent=True) == 1
+        listener.settimeout(0)
+        listener.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            listener.accept()  # nobody has asked again
+    assert (code, json.loads(text)["code"]) == (1, 11)
+    told = "netd has not answered for 25 s"
+    assert json.loads(text)["msg"] == told
+    assert json.loads(capfd.readouterr().out) == {"error": told}
 
 
 @pytest.mark.parametrize(
@@ -191,6 +217,6 @@ def test_a_setup_that_is_refused_goes_the_long_way(daemon: Daemon) -> None:
 def test_a_path_that_is_no_plain_text_goes_the_long_way(daemon: Daemon) -> None:
     environment = {b"NETD_SOCKET": os.fsencode(daemon.path)}
     for netns in ('/run/netns/"', "/run/netns/\\", "/run/netns/\udcff", "/run/netns/ä"):
-        assert set_up(environment, netns, b"{}") is None
-    assert set_up({b"NETD_SOCKET": b'/"'}, "/run/netns/box", b"{}") is None
+        assert ShortWay().set_up(environment, netns, b"{}") is None
+    assert ShortWay().set_up({b"NETD_SOCKET": b'/"'}, "/run/netns/box", b"{}") is None
     assert not daemon.calls

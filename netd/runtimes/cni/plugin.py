@@ -37,15 +37,15 @@ DEL_TIMEOUT_S = 10
 STATUS_TIMEOUT_S = 5
 
 
-def main(begun: bytes = b"") -> int:
+def main(begun: bytes = b"", *, silent: bool = False) -> int:
     """Do what environment and standard input say, of which `begun` is read already; the exit
-    code.
+    code. `silent`: an ADD was waited for long enough.
     """
     environment = {_text(key): _text(value) for key, value in posix.environ.items()}
     if "CNI_COMMAND" not in environment:
         posix.write(2, f"{ABOUT}versions {', '.join(calls.VERSIONS)}\n".encode())
         return 0
-    code, text = answer(environment, lambda: _input(begun))
+    code, text = answer(environment, lambda: _input(begun), silent=silent)
     try:
         posix.write(1, text.encode())
     except OSError:
@@ -57,7 +57,7 @@ def _text(value: bytes) -> str:
     return value.decode(errors="surrogateescape")
 
 
-def answer(environment: Mapping[str, str], source: Any) -> tuple[int, str]:
+def answer(environment: Mapping[str, str], source: Any, *, silent: bool = False) -> tuple[int, str]:
     """Exit code and output of one call. `source()` gives the standard input."""
     version = calls.VERSIONS[-1]
     try:
@@ -66,7 +66,7 @@ def answer(environment: Mapping[str, str], source: Any) -> tuple[int, str]:
             raise Failure(ENVIRONMENT, f"CNI_COMMAND {command!r}: {', '.join(calls.COMMANDS)}")
         call = calls.read(environment, source())
         version = call.version if call.version in calls.VERSIONS else version
-        result = _do(call)
+        result = _do(call, silent)
     except Failure as failure:
         return 1, _shown(failure, version)
     except Refused as refused:
@@ -82,13 +82,13 @@ def _shown(failure: Failure, version: str) -> str:
     return jsontext.dumps(failure.shown(version)) + "\n"
 
 
-def _do(call: Call) -> dict[str, Any] | None:
+def _do(call: Call, silent: bool) -> dict[str, Any] | None:
     if call.command == "VERSION":
         version = call.version or calls.VERSIONS[-1]
         return {"cniVersion": version, "supportedVersions": list(calls.VERSIONS)}
     call.check()
     if call.command == "ADD":
-        return _add(call)
+        return _add(call, silent)
     if call.command == "DEL":
         _del(call)
     elif call.command == "CHECK":
@@ -104,12 +104,14 @@ def _do(call: Call) -> dict[str, Any] | None:
     return None
 
 
-def _add(call: Call) -> dict[str, Any]:
+def _add(call: Call, silent: bool) -> dict[str, Any]:
     """Asking for the same again gives the same, so a runtime that got no answer may ask again."""
     from netd.runtimes.cni.adding import Addition
     from netd.runtimes.cni.result import result_of
 
     addition = Addition(call)
+    if silent:
+        raise Silent(ADD_TIMEOUT_S)
     daemon = Daemon(call.socket, ADD_TIMEOUT_S)
     daemon.work_off()
     if addition.network is not None:

@@ -12,6 +12,7 @@ from netd.runtimes.shim import jsontext, stdin
 from netd.runtimes.shim.daemon import (
     Daemon,
     Refused,
+    Silent,
     Unreachable,
     default_socket,
     quoted,
@@ -27,11 +28,14 @@ SETUP_TIMEOUT_S = 25  # longer than the daemon takes for any call
 TEARDOWN_TIMEOUT_S = 10
 
 
-def main(arguments: list[str], begun: bytes = b"") -> int:
+def main(arguments: list[str], begun: bytes = b"", *, silent: bool = False) -> int:
     """Do what the arguments and standard input say, of which `begun` is read already; the exit
-    code.
+    code. `silent`: a set-up was waited for long enough.
     """
-    code, text = answer(arguments, lambda: stdin.read(begun), default_socket())
+    if silent:
+        code, text = 1, _error(str(Silent(SETUP_TIMEOUT_S)))
+    else:
+        code, text = answer(arguments, lambda: stdin.read(begun), default_socket())
     try:
         posix.write(1, text.encode())
     except OSError:

@@ -7,6 +7,7 @@ of a package (the packages around it are more files to read), so it imports none
 """
 
 import posix
+import sys
 
 try:
     import _socket as socket
@@ -39,27 +40,62 @@ def read() -> bytes:
     return data
 
 
-def add(environment: "dict[bytes, bytes]", config: bytes) -> "bytes | None":
-    """The result of CNI's ADD, as JSON; None for what has to go the long way."""
-    path = socket_of(config)
-    given = {name: environment[name] for name in _NAMES if name in environment}
-    if given.get(b"CNI_COMMAND") != b"ADD" or len(config) > INPUT_BYTES_MAX:
-        return None
-    if path is None or not all(is_plain(text) for text in given.values()):
-        return None
-    pairs = b",".join([b'"%s":"%s"' % pair for pair in given.items()])
-    body = b'{"socket":"%s","environment":{%s},"config":%s}' % (path, pairs, config)
-    return _asked(path, b"/v1/cni", body)
+class ShortWay:
+    """`silent`: the daemon has taken a connection and said nothing for `TIMEOUT_S`."""
 
+    silent = False
 
-def set_up(environment: "dict[bytes, bytes]", netns: str, execution: bytes) -> "bytes | None":
-    """The status block of netavark's set-up, as JSON; None for what has to go the long way."""
-    path = environment.get(b"NETD_SOCKET") or DEFAULT_SOCKET
-    place = netns.encode(errors="surrogateescape")
-    if not is_plain(path) or not is_plain(place) or len(execution) > INPUT_BYTES_MAX:
+    def add(self, environment: "dict[bytes, bytes]", config: bytes) -> "bytes | None":
+        """The result of CNI's ADD, as JSON; None for what has to go the long way."""
+        path = socket_of(config)
+        given = {name: environment[name] for name in _NAMES if name in environment}
+        if given.get(b"CNI_COMMAND") != b"ADD" or len(config) > INPUT_BYTES_MAX:
+            return None
+        if path is None or not all(is_plain(text) for text in given.values()):
+            return None
+        pairs = b",".join([b'"%s":"%s"' % pair for pair in given.items()])
+        body = b'{"socket":"%s","environment":{%s},"config":%s}' % (path, pairs, config)
+        return self._asked(path, b"/v1/cni", body)
+
+    def set_up(
+        self, environment: "dict[bytes, bytes]", netns: str, execution: bytes
+    ) -> "bytes | None":
+        """The status block of netavark's set-up, as JSON; None for what has to go the long way."""
+        path = environment.get(b"NETD_SOCKET") or DEFAULT_SOCKET
+        place = netns.encode(errors="surrogateescape")
+        if not is_plain(path) or not is_plain(place) or len(execution) > INPUT_BYTES_MAX:
+            return None
+        body = b'{"socket":"%s","netns":"%s","execution":%s}' % (path, place, execution)
+        return self._asked(path, b"/v1/netavark", body)
+
+    def _asked(self, path: bytes, target: bytes, body: bytes) -> "bytes | None":
+        """The body of the daemon's answer; None for one that is no result, and without any."""
+        head = (
+            b"POST %s HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n" % (target, len(body))
+        )
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            # struct timeval. Not a timeout of Python's: see `daemon.py`.
+            deadline = TIMEOUT_S.to_bytes(8, sys.byteorder) + bytes(8)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, deadline)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, deadline)
+            sock.connect(path)
+            sock.sendall(head + body)
+            data = b""
+            while len(data) < ANSWER_BYTES_MAX and (part := sock.recv(65536)):
+                data += part
+                head, blank, answer = data.partition(b"\r\n\r\n")
+                if blank and not head.startswith(b"HTTP/1.1 200 "):
+                    return None
+                if blank and len(answer) == _length(head):
+                    return answer
+        except OSError as error:
+            self.silent = isinstance(error, BlockingIOError)
+            return None
+        finally:
+            sock.close()
         return None
-    body = b'{"socket":"%s","netns":"%s","execution":%s}' % (path, place, execution)
-    return _asked(path, b"/v1/netavark", body)
 
 
 def socket_of(config: bytes) -> "bytes | None":
@@ -78,35 +114,6 @@ def socket_of(config: bytes) -> "bytes | None":
 def is_plain(text: bytes) -> bool:
     """Whether it is the same as JSON, in quotes."""
     return text.isascii() and text.decode().isprintable() and not (b'"' in text or b"\\" in text)
-
-
-def _asked(path: bytes, target: bytes, body: bytes) -> "bytes | None":
-    """The body of the daemon's answer; None for one that is no result, and without any."""
-    head = (
-        b"POST %s HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n"
-        b"Content-Length: %d\r\n\r\n" % (target, len(body))
-    )
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        # struct timeval. Not a timeout of Python's: see `daemon.py`.
-        deadline = TIMEOUT_S.to_bytes(8, "little") + bytes(8)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, deadline)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, deadline)
-        sock.connect(path)
-        sock.sendall(head + body)
-        data = b""
-        while len(data) < ANSWER_BYTES_MAX and (part := sock.recv(65536)):
-            data += part
-            head, blank, answer = data.partition(b"\r\n\r\n")
-            if blank and not head.startswith(b"HTTP/1.1 200 "):
-                return None
-            if blank and len(answer) == _length(head):
-                return answer
-    except OSError:
-        return None
-    finally:
-        sock.close()
-    return None
 
 
 def _length(head: bytes) -> int:

@@ -43,6 +43,9 @@ class Unreachable(Exception):
 class Silent(Unreachable):
     """It takes connections and does not answer: as long as systemd only holds its socket."""
 
+    def __init__(self, timeout_s: int) -> None:
+        super().__init__(f"netd has not answered for {timeout_s} s")
+
 
 class Refused(Exception):
     """The daemon's answer is a problem; `problem` is its code, `field` the input at fault."""
@@ -75,7 +78,7 @@ class Daemon:
         try:
             status, answer = self._exchange(head.encode() + b"\r\n" + text)
         except BlockingIOError:
-            raise Silent(f"netd has not answered for {self.timeout_s} s") from None
+            raise Silent(self.timeout_s) from None
         except OSError as error:
             raise Unreachable(f"netd cannot be reached at {self.path}: {error.strerror}") from None
         try:
