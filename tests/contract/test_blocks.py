@@ -5,7 +5,10 @@ import ipaddress
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
+from netd.etcd.gateway import Gateway
+from netd.etcd.networks import EtcdNetworks
 from netd.model.endpoint import Endpoint
 from netd.model.errors import Conflict, Exhausted, Unavailable
 from netd.model.network import Network
@@ -291,3 +294,37 @@ async def test_a_deleted_network_leaves_nothing_in_etcd(in_etcd: World) -> None:
     assert await in_etcd_of(in_etcd, again) == {}
     await attach(two, 1)
     await check(in_etcd, again)
+
+
+async def test_a_host_that_does_not_use_etcd_gets_what_others_spare(in_etcd: World) -> None:
+    one, two, _ = in_etcd.hosts
+    network = await blue(in_etcd)
+    await attach(one, 1)
+    two.make_authority = lambda: None
+    await in_etcd.restart(two)
+    await two.attach("blue", "db")
+    await check(in_etcd, network)
+    with pytest.raises(Unavailable, match=r"does not use it \(kv.networks\)"):
+        await fill_until_it_fails(two)
+    with pytest.raises(Unavailable, match=r"does not use it \(kv.networks\)"):
+        await two.engine.reclaim("blue", ["node-3"])
+    await check(in_etcd, network)
+
+
+async def test_what_a_host_owned_that_nobody_remembers_is_free_by_its_id(in_etcd: World) -> None:
+    one, _, _ = in_etcd.hosts
+    network = await blue(in_etcd)
+    assert in_etcd.etcd is not None
+    forgotten = "f" * 32
+    authority = EtcdNetworks(Gateway(in_etcd.etcd.urls))
+    await authority.allot(
+        "blue", network.id, lambda known: replace(known, owned={forgotten: ("10.20.0.32/27",)})
+    )
+    await authority.close()
+    made = await fill(one)
+    assert len(made) < 30
+    got = await one.engine.reclaim("blue", ["ffff"])
+    assert got.prefixes == ("10.20.0.32/27",)
+    await fill(one, "more-")
+    assert Space.of(got.prefixes) & ledger_of(one, network)
+    await check(in_etcd, network)

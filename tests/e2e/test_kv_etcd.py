@@ -133,8 +133,11 @@ def test_a_network_whose_maker_is_dead_is_used_on_all_hosts(cluster: Cluster) ->
         maker.netctl("member", "join", one.address)
         cluster.await_whole([*cluster.hosts, maker])
         network = maker.client.create_network(name="blue", driver="overlay")
+        maker.attach("blue", maker.container())
         maker.kill()
     cluster.await_seen("dead", [maker], cluster.hosts)
+    freed = two.netctl("network", "reclaim", "blue", "host-4").split()
+    assert len(freed) >= 2, "of each subnet"
     containers = [(host, host.container()) for host in cluster.hosts]
     endpoints = [host.attach("blue", container) for host, container in containers]
     assert {endpoint["network_id"] for endpoint in endpoints} == {network["id"]}
