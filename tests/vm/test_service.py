@@ -15,8 +15,11 @@ UNITS = ("netd.service", "netd.socket", "netd-registry.service")
 
 
 def test_units_run_and_have_little_power(lab: Lab, one: LabHost) -> None:
-    for unit in UNITS:
-        assert shown(one, unit, "ActiveState") == "active", unit
+    wait_for(  # the registry is started after netd, for which alone a lab waits
+        lambda: all(shown(one, unit, "ActiveState") == "active" for unit in UNITS),
+        20 * one.slowness,
+        what=f"{UNITS} active",
+    )
     assert shown(one, "netd.service", "WatchdogUSec") == "30s"
     for unit in ("netd.service", "netd-registry.service"):
         last = one.run("systemd-analyze", "security", "--no-pager", unit).splitlines()[-1]
