@@ -8,7 +8,7 @@ import pytest
 from tests.lab.host import LabHost
 from tests.lab.lab import Lab
 from tests.scenarios.overlay import Overlay, await_reach
-from tests.vm.words import ROOT, commands, links, obey, put
+from tests.vm.words import ROOT, commands, obey, put, traces
 
 PARTS = (
     "netd",
@@ -23,13 +23,11 @@ CONFLIST = "/etc/cni/net.d/05-netd.conflist"
 SETTINGS = "/etc/netd/netd.toml.d/cni.toml"
 # The packages that netd needs are on the machine, which reaches no registry.
 OFFLINE = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/root/wheels; cd /root/checkout; "
-LEFT = {"/etc/netd", "/var/lib/netd"}
 FOREIGN = {
     "/etc/cni/net.d/10-other.conflist": "{}",
     "/opt/cni/bin/other": "",
     "/etc/systemd/system/other.service": "[Service]\nExecStart=true\n",
 }
-FORWARDING = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
 
 
 # Tells what comes into a folder, until a file is renamed to a name; then whether netd is ready.
@@ -78,7 +76,7 @@ def test_it_is_removed_and_installed_again(lab: Lab, blue: Overlay, checkout: La
     obey(host, OFFLINE + commands("OPERATIONS.md", "## Remove netd").splitlines()[0])
     host.containers.clear()
     host.run("ip", "netns", "delete", "a")
-    assert_nothing_is_left(host)
+    assert not traces(host, "/etc/netd", "/var/lib/netd")
     for path in FOREIGN:
         host.run("test", "-e", path)
     host.run("nft", "delete", "table", "inet", "other")
@@ -110,22 +108,3 @@ def test_runtimes_find_netd_once_it_is_ready(one: LabHost) -> None:
     finally:
         one.run("rm", "-f", SETTINGS, CONFLIST)
         one.run("systemctl", "restart", "netd.service")
-
-
-def assert_nothing_is_left(host: LabHost) -> None:
-    """Of netd, but settings and state."""
-    places = ("/etc", "/opt", "/run", "/usr", "/var/lib")
-    names = r"\( -name netd -o -name netd[-.]* -o -name *[-.]netd[-.]* -o -name netctl \)"
-    # Only what is unmistakable: others have a `netdev`, a `netdata`.
-    found = host.run("sh", "-fc", f"find {' '.join(places)} {names} -print").split()
-    assert {path for path in found if not path.startswith(("/etc/netd/", "/var/lib/netd/"))} == LEFT
-    assert host.run("systemctl", "list-unit-files", "--no-legend", "netd*", code=None) == ""
-    assert host.run("systemctl", "list-units", "--all", "--no-legend", "netd*") == ""
-    for database in ("passwd", "group"):
-        assert "netd:" not in host.run("getent", database)
-        assert "netd-" not in host.run("getent", database)
-    assert not links(host)
-    assert host.run("nft", "list", "tables") == "table inet other\n"
-    assert host.run("ip", "route", "show", "table", "all", "protocol", "110") == ""
-    assert host.run("sysctl", "--values", *FORWARDING).split() == ["0", "0"]
-    assert not host.succeeds("pgrep", "--full", "/opt/netd")

@@ -44,6 +44,27 @@ def links(host: LabHost) -> set[str]:
     return {link["ifname"] for link in listed if link["group"] == str(LINK_GROUP)}
 
 
+def traces(host: LabHost, *but: str) -> list[str]:
+    """What is there of netd on a host, `but` for that folder and what is in it."""
+    # Only names that are unmistakable: others have a `netdev`, a `netdata`.
+    names = r"\( -name netd -o -name netd[-.]* -o -name *[-.]netd[-.]* -o -name netctl \)"
+    paths = host.run("sh", "-fc", f"find /etc /opt /run /usr /var/lib {names} -print").splitlines()
+    found = [path for path in paths if not f"{path}/".startswith(tuple(f"{b}/" for b in but))]
+    for command in (
+        ("systemctl", "list-unit-files", "--no-legend", "netd*"),
+        ("systemctl", "list-units", "--all", "--no-legend", "netd*"),
+        ("getent", "passwd", "netd-registry"),
+        ("getent", "group", "netd", "netd-view", "netd-registry"),
+        ("nft", "list", "table", "inet", "netd"),
+        ("ip", "route", "show", "table", "all", "protocol", "110"),
+        ("pgrep", "--full", "--list-full", "/opt/netd/bin"),
+    ):
+        found += host.run(*command, code=None).splitlines()
+    forwarding = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+    on = [line for line in host.run("sysctl", *forwarding).splitlines() if line.endswith("1")]
+    return [*found, *links(host), *on]
+
+
 def finds_server(client: LabHost, host: LabHost, port: int) -> bool:
     """Whether a web server answers on that port of another machine, whatever it says."""
     url = f"http://{host.address}:{port}/"
