@@ -235,14 +235,13 @@ def _steps(operation: Operation, verb: Verb | None = None) -> list[_Step]:
     element = operation.object
     if not isinstance(element, SetElement):
         raise Invalid(f"{operation.text()}: not an object of nftables")
-    delete = ("delete", element.set_name, key_text(element))
-    match verb or operation.verb:
-        case "add":
-            return [("add", element.set_name, element_text(element))]
-        case "change":
-            return [delete, ("add", element.set_name, element_text(element))]
-        case _:
-            return [delete]
+    verb = verb or operation.verb
+    steps = []
+    if verb != "add":
+        steps.append(("delete", element.set_name, key_text(element)))
+    if verb in ("add", "change"):
+        steps.append(("add", element.set_name, element_text(element)))
+    return steps
 
 
 def _additions(elements: Iterable[SetElement]) -> Iterator[_Step]:

@@ -12,6 +12,7 @@ import hashlib
 import ipaddress
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -313,6 +314,7 @@ def _concatenation(types: tuple[str, ...], values: tuple[str, ...]) -> str:
     return " . ".join(map(_literal, types, values))
 
 
+@lru_cache(maxsize=65_536)  # thousands of services have the same ports, slots and targets
 def _literal(kind: str, value: str) -> str:
     try:
         match kind:
