@@ -22,7 +22,7 @@ def host_ns() -> None:
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deciding, "LOOK_S", 0.05)
-    monkeypatch.setattr(allotting, "REST_S", 0.0)
+    monkeypatch.setattr(allotting, "REST_S", 0.01)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 from msgspec.structs import replace
 
+from netd.engine.blocks import fencing
 from netd.etcd.gateway import Gateway
 from netd.etcd.networks import EtcdNetworks
 from netd.model.endpoint import Endpoint
@@ -268,6 +269,28 @@ async def test_who_comes_back_and_hears_of_a_fence_gives_nothing_before_etcd_has
     assert [c.code for e in one.engine.endpoints() for c in e.conditions] == []
     in_etcd.line(dead).cut = False
     await dead.attach("blue", "new")
+    await check(in_etcd, network)
+
+
+async def test_who_comes_back_and_hears_nobody_goes_on_until_etcd_has_spoken(
+    in_etcd: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fencing, "HEARING_S", 0.1)
+    one, _, dead = in_etcd.hosts
+    network = await blue(in_etcd)
+    [old] = await attach(dead, 1)
+    await idle(dead)
+    await in_etcd.dies(dead)
+    await one.engine.reclaim("blue", ["node-3"])
+    in_etcd.line(dead).cut = True
+    dead.cluster.group.remove(dead.cluster)
+    dead.kernel.process_ended()
+    await dead.start()
+    await dead.attach("blue", "new")
+    assert dead.engine.endpoint(old.id).conditions == ()
+    in_etcd.line(dead).cut = False
+    await until(lambda: bool(dead.engine.endpoint(old.id).conditions))
+    assert dead.engine.endpoint(old.id).conditions[0].code == "blocks-lost"
     await check(in_etcd, network)
 
 

@@ -76,7 +76,7 @@ class FromEtcd:
                     f"addresses of network {network.name!r} were taken over from hosts that were "
                     f"taken for gone for good; whether from this one is not known: {error.detail}"
                 ) from None
-            return ledger.epoch
+            self._parts.tasks.start("addresses in etcd", self._follow_when_heard(network))
         self._heard.add(network.id)
         return self._ledger(network.id).epoch
 
@@ -178,6 +178,18 @@ class FromEtcd:
     async def _follow(self, network: Network) -> None:
         async with self._books.moving.hold(network.id):
             await self._step(network, lambda known: known)
+
+    async def _follow_when_heard(self, network: Network) -> None:
+        """This host goes on with what it stored, until etcd can say what has become of it."""
+        while True:
+            await asyncio.sleep(REST_S)
+            try:
+                await self._follow(network)
+            except Unavailable:
+                continue
+            except NetdError as error:  # the network is gone
+                log.info("network %s: %s", network.name, error.detail)
+            return
 
     async def _step(self, network: Network, step: Step) -> None:
         """Let etcd go on by a step, and this host own what it says then."""
