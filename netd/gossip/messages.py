@@ -332,10 +332,13 @@ class Welcome(_Message, tag=51, frozen=True):
 
 
 class SyncReply(_Message, tag=52, frozen=True):
-    """Deltas in order; `more`: ask again."""
+    """Deltas in order; `more`: ask again. `rest`: for what, and how far the sender has that; of
+    many logs not for all.
+    """
 
     deltas: Annotated[tuple[Delta, ...], Meta(max_length=65_536)]
     more: bool
+    rest: Annotated[tuple[LogRow, ...], Meta(max_length=65_536)] = ()
 
 
 class RingReply(_Message, tag=53, frozen=True):

@@ -1,5 +1,6 @@
 """Fetching over streams: page by page, whatever the sizes, and an end whatever the answers."""
 
+import msgspec
 import pytest
 
 from netd.gossip import syncing
@@ -295,6 +296,55 @@ def test_more_logs_than_a_request_names_are_fetched_all_the_same(
     for request in map(decode_request, requests):
         assert isinstance(request, Sync)
         assert len(request.rows) <= 8
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("rest_max", [3, 1_000])
+def test_a_joiner_names_what_is_left_of_many_logs_and_not_all_of_them_on_each_page(
+    monkeypatch: pytest.MonkeyPatch, older: bool, rest_max: int
+) -> None:
+    """An older netd does not say what is left: all are named again."""
+    monkeypatch.setattr(syncing, "REST_MAX", rest_max)
+    monkeypatch.setattr(syncing, "RESUMED_MAX", 8)
+    lab = Lab(settings=Settings(page_max_bytes=2_000))
+    one, two = lab.add(1, 2)
+    owners = [Puppet(number) for number in range(10, 50)]
+    introduced(one, *owners)
+    for owner in owners:
+        one.receive(owner.packet(owner.delta((1, "k", bytes(200)))), owner.address, lab.now_s)
+    one.take()
+    named: list[int] = []
+    answer = one.serve
+
+    def noted(request: bytes, peer: NodeId, now_s: float) -> bytes:
+        asked = decode_request(request)
+        if isinstance(asked, Sync):
+            named.append(len(asked.rows))
+        reply = answer(request, peer, now_s)
+        page = decode_reply(reply)
+        if older and isinstance(page, SyncReply):
+            reply = encode(msgspec.structs.replace(page, rest=()))
+        return reply
+
+    monkeypatch.setattr(one, "serve", noted)
+    two.join([address_of(1)], lab.now_s)
+    lab.settle()
+    assert len(values(two)) == len(owners)
+    assert len(named) > 8
+    if not older and rest_max > len(owners):
+        assert sum(count > 8 for count in named) <= 1  # once all are compared
+
+
+def test_a_rest_that_cannot_be_taken_over_is_not_asked_for_in_a_circle() -> None:
+    core = scene()
+    core._syncing.fetch_all(member(core, PEER))
+    strange = tuple(LogRow(owner.id, GLOBAL, 5, 9) for owner in OWNERS)
+    asked = 0
+    for _ in range(20):
+        for call in core.take().calls:
+            asked += 1
+            core.complete(call.number, encode(SyncReply((), True, strange)), START_S)
+    assert asked == 2
 
 
 def member_of(core: Gossip, other: Gossip) -> Member:
