@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from netd.gossip.codec import encode
-from netd.gossip.messages import Request
+from netd.gossip.requests import Request
 from netd.gossip.values import Address, Call, NodeId
 
 Answered = Callable[[bytes | None], None]

@@ -7,7 +7,8 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from netd.gossip.messages import Introduce, Message, Reply, Request
+from netd.gossip.messages import Introduce, Message
+from netd.gossip.requests import Reply, Request
 from netd.gossip.values import Address
 
 MESSAGES_MAX: Final = 128  # in one packet

@@ -12,7 +12,6 @@ from netd.gossip.keys import TABLE as KEYRING
 from netd.gossip.keys import Keys, RingNotice
 from netd.gossip.member import Member
 from netd.gossip.membership import Membership
-from netd.gossip.messages import Declined
 from netd.gossip.news import News
 from netd.gossip.oneself import Oneself
 from netd.gossip.parts import Parts
@@ -25,6 +24,7 @@ from netd.gossip.quota import Quota
 from netd.gossip.repair import Repair
 from netd.gossip.replica import Replica
 from netd.gossip.replication import Replication
+from netd.gossip.requests import Declined
 from netd.gossip.ring import Ring
 from netd.gossip.sealing import SALT_BYTES, Opened, Seal, Sealer
 from netd.gossip.settings import Settings

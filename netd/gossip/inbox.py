@@ -14,12 +14,9 @@ from netd.gossip.messages import (
     Alive,
     Compare,
     Dead,
-    Declined,
     Delta,
-    FetchRing,
     Head,
     Introduce,
-    Join,
     Left,
     LogRows,
     MemberRows,
@@ -28,11 +25,7 @@ from netd.gossip.messages import (
     Ping,
     PingRequest,
     Query,
-    Reply,
-    Request,
-    RingReply,
     Statement,
-    StreamPing,
     Suspect,
     TooDifferent,
     Want,
@@ -43,6 +36,7 @@ from netd.gossip.post import Post
 from netd.gossip.prober import Answerer, Prober
 from netd.gossip.repair import Repair
 from netd.gossip.replication import Replication
+from netd.gossip.requests import Declined, FetchRing, Join, Reply, Request, RingReply, StreamPing
 from netd.gossip.sealing import Opened
 from netd.gossip.streams import StreamPings
 from netd.gossip.syncing import Syncing

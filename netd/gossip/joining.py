@@ -6,22 +6,13 @@ from netd.gossip.codec import Malformed, decode_reply
 from netd.gossip.keys import Keys, ring_of
 from netd.gossip.member import Member
 from netd.gossip.membership import Membership
-from netd.gossip.messages import (
-    Alive,
-    Dead,
-    Declined,
-    Join,
-    Left,
-    Ping,
-    Statement,
-    Suspect,
-    Welcome,
-)
+from netd.gossip.messages import Alive, Dead, Left, Ping, Statement, Suspect
 from netd.gossip.oneself import Oneself
 from netd.gossip.parts import Parts
 from netd.gossip.pings import Digests
 from netd.gossip.post import Post
 from netd.gossip.replication import Replication
+from netd.gossip.requests import Declined, Join, Welcome
 from netd.gossip.syncing import Syncing
 from netd.gossip.values import Address, JoinEnded, NodeId, State, node_id_of
 

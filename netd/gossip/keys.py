@@ -10,9 +10,9 @@ from typing import Final
 import msgspec
 
 from netd.gossip.codec import Malformed, decode_reply
-from netd.gossip.messages import FetchRing, RingReply, RingRow
 from netd.gossip.parts import Parts
 from netd.gossip.replication import Replication
+from netd.gossip.requests import FetchRing, RingReply, RingRow
 from netd.gossip.ring import KEY_BYTES, KEYS_MAX, Age, Ring, key_id
 from netd.gossip.sealing import Sealer
 from netd.gossip.values import GLOBAL, NodeId, RingChanged

@@ -1,4 +1,4 @@
-"""What members say to each other: msgpack arrays that begin with the message's number.
+"""What members say to each other in packets: msgpack arrays that begin with the message's number.
 
 msgspec checks types and bounds while it decodes, and never allocates more than the packet has
 bytes for. A field that is appended to a message is ignored by older versions; a new message may
@@ -10,7 +10,6 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from netd.gossip.ring import AUTHOR_MAX_BYTES, KEYS_MAX, REMOVED_MAX, Age, KeyChange
 from netd.gossip.values import (
     KEY_MAX_CHARS,
     NAME_MAX_CHARS,
@@ -42,14 +41,14 @@ Key = Annotated[str, Meta(max_length=KEY_MAX_CHARS)]
 Value = Annotated[bytes, Meta(max_length=VALUE_MAX_BYTES)]
 
 
-class _Message(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Fields by position."""
+class Fields(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """By position."""
 
 
 # Statements about members
 
 
-class Introduce(_Message, tag=1, frozen=True):
+class Introduce(Fields, tag=1, frozen=True):
     """A member presents itself. `host` is an address of 4 or 16 bytes; the member signs."""
 
     public_key: Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -64,7 +63,7 @@ class Introduce(_Message, tag=1, frozen=True):
     signature: Signature
 
 
-class Alive(_Message, tag=2, frozen=True):
+class Alive(Fields, tag=2, frozen=True):
     """A member is alive in a new incarnation, says it itself: it signs."""
 
     id: Id
@@ -73,7 +72,7 @@ class Alive(_Message, tag=2, frozen=True):
     signature: Signature
 
 
-class Suspect(_Message, tag=3, frozen=True):
+class Suspect(Fields, tag=3, frozen=True):
     """The accusers had no answer from the member, each by a probe of its own."""
 
     id: Id
@@ -82,7 +81,7 @@ class Suspect(_Message, tag=3, frozen=True):
     accusers: Accusers
 
 
-class Dead(_Message, tag=4, frozen=True):
+class Dead(Fields, tag=4, frozen=True):
     """A suspicion that has ended without an answer, with two accusers at least, so long ago."""
 
     id: Id
@@ -92,7 +91,7 @@ class Dead(_Message, tag=4, frozen=True):
     gone_s: Gone = 0
 
 
-class Left(_Message, tag=5, frozen=True):
+class Left(Fields, tag=5, frozen=True):
     """A member has left the cluster, for this epoch; it signs. `gone_s`, so long ago, is of whoever
     passes it on.
     """
@@ -107,7 +106,7 @@ class Left(_Message, tag=5, frozen=True):
 # Probing
 
 
-class Ping(_Message, tag=10, frozen=True):
+class Ping(Fields, tag=10, frozen=True):
     """Asks `target` for an `Ack`. Digests are of the members, and of the records both share."""
 
     sequence: Sequence
@@ -116,7 +115,7 @@ class Ping(_Message, tag=10, frozen=True):
     records: Digest
 
 
-class Ack(_Message, tag=11, frozen=True):
+class Ack(Fields, tag=11, frozen=True):
     """Answers a `Ping`; `wall_ms` is Unix time there."""
 
     sequence: Sequence
@@ -126,7 +125,7 @@ class Ack(_Message, tag=11, frozen=True):
     records: Digest
 
 
-class PingRequest(_Message, tag=12, frozen=True):
+class PingRequest(Fields, tag=12, frozen=True):
     """Asks a helper to ping `target` and to say within `wait_ms` whether it answers."""
 
     sequence: Sequence
@@ -134,13 +133,13 @@ class PingRequest(_Message, tag=12, frozen=True):
     wait_ms: Annotated[int, Meta(ge=0, le=120_000)]
 
 
-class Nack(_Message, tag=13, frozen=True):
+class Nack(Fields, tag=13, frozen=True):
     """A helper works, and has had no answer so far."""
 
     sequence: Sequence
 
 
-class Query(_Message, tag=14, frozen=True):
+class Query(Fields, tag=14, frozen=True):
     """Asks for what is known of these members."""
 
     ids: Annotated[tuple[Id, ...], Meta(max_length=16)]
@@ -149,14 +148,14 @@ class Query(_Message, tag=14, frozen=True):
 # Comparing
 
 
-class Compare(_Message, tag=20, frozen=True):
+class Compare(Fields, tag=20, frozen=True):
     """The leaves of the sender's hash tree of members (0) or records (1)."""
 
     tree: Annotated[int, Meta(ge=0, le=1)]
     leaves: Annotated[bytes, Meta(min_length=LEAVES * LEAF_BYTES, max_length=LEAVES * LEAF_BYTES)]
 
 
-class MemberRow(_Message, frozen=True):
+class MemberRow(Fields, frozen=True):
     """What the sender thinks of a member."""
 
     id: Id
@@ -166,7 +165,7 @@ class MemberRow(_Message, frozen=True):
     accusers: Accusers
 
 
-class LogRow(_Message, frozen=True):
+class LogRow(Fields, frozen=True):
     """How far the sender has the log of an owner in a scope. Version 0 of epoch 0: nothing.
 
     It lacks no tombstone up to `floor`, also where its version is below that: it has begun anew.
@@ -182,21 +181,21 @@ class LogRow(_Message, frozen=True):
 Leaves = Annotated[bytes, Meta(max_length=LEAVES)]  # numbers of leaves
 
 
-class MemberRows(_Message, tag=21, frozen=True):
+class MemberRows(Fields, tag=21, frozen=True):
     """All that the sender has in these leaves."""
 
     leaves: Leaves
     rows: Annotated[tuple[MemberRow, ...], Meta(max_length=64)]
 
 
-class LogRows(_Message, tag=22, frozen=True):
+class LogRows(Fields, tag=22, frozen=True):
     """All that the sender has in these leaves, and may show."""
 
     leaves: Leaves
     rows: Annotated[tuple[LogRow, ...], Meta(max_length=64)]
 
 
-class TooDifferent(_Message, tag=23, frozen=True):
+class TooDifferent(Fields, tag=23, frozen=True):
     """The trees differ in so much that a stream is the better way: ask for it there."""
 
     tree: Annotated[int, Meta(ge=0, le=1)]
@@ -205,7 +204,7 @@ class TooDifferent(_Message, tag=23, frozen=True):
 # The replicated log
 
 
-class Entry(_Message, frozen=True):
+class Entry(Fields, frozen=True):
     """A record at a version; value None is a tombstone. The owner signs, see `log.record_text`."""
 
     version: Version
@@ -215,7 +214,7 @@ class Entry(_Message, frozen=True):
     signature: Signature
 
 
-class Mark(_Message, frozen=True):
+class Mark(Fields, frozen=True):
     """What the owner has signed of its log of one epoch as a whole, at `version`.
 
     From version `baseline` on the log is complete; tombstones up to `floor` are dropped.
@@ -227,7 +226,7 @@ class Mark(_Message, frozen=True):
     signature: Signature
 
 
-class Delta(_Message, tag=30, frozen=True):
+class Delta(Fields, tag=30, frozen=True):
     """All records of a log whose versions are above `start` and not above `end`.
 
     `end` is the version of `mark`, or of the last entry. `news`: pass it on to others.
@@ -243,7 +242,7 @@ class Delta(_Message, tag=30, frozen=True):
     entries: Annotated[tuple[Entry, ...], Meta(max_length=4096)]
 
 
-class Head(_Message, tag=31, frozen=True):
+class Head(Fields, tag=31, frozen=True):
     """The log has this version: more than fits into packets. To be had by a stream.
 
     With `withheld`, which is the owner's mark for that version, not of the sender: he keeps none
@@ -257,103 +256,13 @@ class Head(_Message, tag=31, frozen=True):
     withheld: Mark | None = None
 
 
-class Want(_Message, tag=32, frozen=True):
+class Want(Fields, tag=32, frozen=True):
     """Asks for deltas of these logs, from the versions on that the sender has."""
 
     rows: Annotated[tuple[LogRow, ...], Meta(max_length=16)]
 
 
-# Over streams: requests
-
-
-class StreamPing(_Message, tag=40, frozen=True):
-    """Asks for a `StreamAck`, with the suspicion that the target should know of."""
-
-    target: Id
-    accusation: Suspect | None
-
-
-class Join(_Message, tag=41, frozen=True):
-    """Asks to become, or again be, a member. `accusation`: what the sender thinks of the other."""
-
-    introduction: Introduce
-    alive: Alive | None
-    accusation: Suspect | Dead | None
-
-
-class Sync(_Message, tag=42, frozen=True):
-    """Asks for what is above these rows, in these scopes and the global one.
-
-    `only` asks for these logs alone; otherwise for all.
-    """
-
-    scopes: Annotated[tuple[ScopeId, ...], Meta(max_length=4096)]
-    rows: Annotated[tuple[LogRow, ...], Meta(max_length=65_536)]
-    only: bool
-
-
-class FetchRing(_Message, tag=43, frozen=True):
-    """Asks for the keyring."""
-
-
-# Over streams: replies
-
-
-class StreamAck(_Message, tag=50, frozen=True):
-    """The target lives; its newest statement about itself."""
-
-    alive: Introduce | Alive
-
-
-class RingRow(_Message, frozen=True):
-    """A keyring, see `ring.Ring`."""
-
-    keys: Annotated[
-        tuple[Annotated[bytes, Meta(min_length=32, max_length=32)], ...],
-        Meta(min_length=1, max_length=KEYS_MAX),
-    ]
-    primary: Annotated[bytes, Meta(min_length=4, max_length=4)]
-    stamp: Milliseconds
-    author: Annotated[bytes, Meta(max_length=AUTHOR_MAX_BYTES)]
-    changes: Annotated[tuple[KeyChange, ...], Meta(max_length=KEYS_MAX + REMOVED_MAX)] = ()
-    used: Age = (0, b"")
-    floor: Age = (0, b"")
-
-
 Statement = Introduce | Alive | Suspect | Dead | Left
-
-
-class Welcome(_Message, tag=51, frozen=True):
-    """Who is a member, the keyring, and who says so."""
-
-    statements: Annotated[tuple[Statement, ...], Meta(max_length=32_768)]
-    ring: RingRow
-    host: Id
-
-
-class SyncReply(_Message, tag=52, frozen=True):
-    """Deltas in order; `more`: ask again. `rest`: for what, and how far the sender has that; of
-    many logs not for all.
-    """
-
-    deltas: Annotated[tuple[Delta, ...], Meta(max_length=65_536)]
-    more: bool
-    rest: Annotated[tuple[LogRow, ...], Meta(max_length=65_536)] = ()
-
-
-class RingReply(_Message, tag=53, frozen=True):
-    ring: RingRow
-
-
-class Declined(_Message, tag=54, frozen=True):
-    """The request is not answered, and why. `over`: the asker's run is forgotten here, and he may
-    begin another.
-    """
-
-    detail: Annotated[str, Meta(max_length=512)]
-    over: bool = False
-
-
 Message = (
     Introduce
     | Alive
@@ -373,5 +282,3 @@ Message = (
     | Head
     | Want
 )
-Request = StreamPing | Join | Sync | FetchRing
-Reply = StreamAck | Welcome | SyncReply | RingReply | Declined

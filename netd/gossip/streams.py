@@ -6,9 +6,10 @@ from typing import Final
 from netd.gossip.codec import Malformed, decode_reply
 from netd.gossip.member import Member
 from netd.gossip.membership import Membership
-from netd.gossip.messages import Alive, Declined, Introduce, StreamAck, StreamPing, Suspect
+from netd.gossip.messages import Alive, Introduce, Suspect
 from netd.gossip.oneself import Oneself
 from netd.gossip.parts import Parts
+from netd.gossip.requests import Declined, StreamAck, StreamPing
 from netd.gossip.values import StreamsTried
 
 _CALL_MIN_S = 0.5

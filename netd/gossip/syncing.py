@@ -8,10 +8,11 @@ from netd.gossip.codec import Malformed, decode_reply
 from netd.gossip.log import DELTA_BYTES, LogId
 from netd.gossip.logs import is_ahead, row_of
 from netd.gossip.member import Member
-from netd.gossip.messages import Declined, Delta, LogRow, Sync, SyncReply
+from netd.gossip.messages import Delta, LogRow
 from netd.gossip.parts import Parts
 from netd.gossip.replica import Replica
 from netd.gossip.replication import Replication, may_show
+from netd.gossip.requests import Declined, Sync, SyncReply
 from netd.gossip.values import GLOBAL, NodeId, Scope
 
 AT_ONCE_MAX = 2

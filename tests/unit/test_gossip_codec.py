@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from netd.gossip import messages
+from netd.gossip import messages, requests
 from netd.gossip.codec import (
     Malformed,
     address_of,
@@ -21,6 +21,7 @@ from netd.gossip.codec import (
     pack_host,
 )
 from netd.gossip.core import Gossip
+from netd.gossip.ring import KeyChange
 from netd.gossip.values import Output
 from tests.unit.gossip_cores import (
     CLUSTER,
@@ -98,38 +99,49 @@ packet_messages = st.one_of(
     st.builds(messages.LogRows, leaves, st.lists(log_rows, max_size=4).map(tuple)),
     st.builds(messages.TooDifferent, st.integers(0, 1)),
     deltas,
-    st.builds(messages.Head, ids, scopes, epochs, versions),
+    st.builds(messages.Head, ids, scopes, epochs, versions, st.none() | marks),
     st.builds(messages.Want, st.lists(log_rows, max_size=16).map(tuple)),
 )
-requests = st.one_of(
-    st.builds(messages.StreamPing, ids, st.none() | suspects),
-    st.builds(messages.Join, introductions, st.none() | alives, st.none() | suspects | deads),
+any_requests = st.one_of(
+    st.builds(requests.StreamPing, ids, st.none() | suspects),
+    st.builds(requests.Join, introductions, st.none() | alives, st.none() | suspects | deads),
     st.builds(
-        messages.Sync,
+        requests.Sync,
         st.lists(scopes, max_size=4).map(tuple),
         st.lists(log_rows, max_size=4).map(tuple),
         st.booleans(),
     ),
-    st.builds(messages.FetchRing),
+    st.builds(requests.FetchRing),
 )
+ages = st.tuples(epochs, st.binary(max_size=16))
 rings = st.builds(
-    messages.RingRow,
+    requests.RingRow,
     st.lists(st.binary(min_size=32, max_size=32), min_size=1, max_size=4).map(tuple),
     st.binary(min_size=4, max_size=4),
     epochs,
     st.binary(max_size=16),
+    st.lists(
+        st.builds(KeyChange, st.binary(min_size=4, max_size=4), ages, st.booleans()), max_size=20
+    ).map(tuple),
+    ages,
+    ages,
 )
 replies = st.one_of(
-    st.builds(messages.StreamAck, introductions | alives),
+    st.builds(requests.StreamAck, introductions | alives),
     st.builds(
-        messages.Welcome,
+        requests.Welcome,
         st.lists(introductions | alives | suspects | deads | lefts, max_size=4).map(tuple),
         rings,
         ids,
     ),
-    st.builds(messages.SyncReply, st.lists(deltas, max_size=3).map(tuple), st.booleans()),
-    st.builds(messages.RingReply, rings),
-    st.builds(messages.Declined, st.text(max_size=512)),
+    st.builds(
+        requests.SyncReply,
+        st.lists(deltas, max_size=3).map(tuple),
+        st.booleans(),
+        st.lists(log_rows, max_size=3).map(tuple),
+    ),
+    st.builds(requests.RingReply, rings),
+    st.builds(requests.Declined, st.text(max_size=512)),
 )
 DECODERS: list[Callable[[bytes], Any]] = [decode_packet, decode_request, decode_reply]
 
@@ -139,9 +151,9 @@ def test_a_packet_comes_back_as_it_was(sent: list[messages.Message]) -> None:
     assert decode_packet(join_parts(map(encode, sent))) == sent
 
 
-@given(requests, replies)
+@given(any_requests, replies)
 def test_requests_and_replies_come_back_as_they_were(
-    request: messages.Request, reply: messages.Reply
+    request: requests.Request, reply: requests.Reply
 ) -> None:
     assert decode_request(encode(request)) == request
     assert decode_reply(encode(reply)) == reply
@@ -149,7 +161,7 @@ def test_requests_and_replies_come_back_as_they_were(
 
 def test_every_message_is_tried_here() -> None:
     tried = {type(found) for found in _examples()}
-    declared = {*_members(messages.Message), *_members(messages.Request), *_members(messages.Reply)}
+    declared = {*_members(messages.Message), *_members(requests.Request), *_members(requests.Reply)}
     assert declared == tried
 
 
@@ -161,7 +173,7 @@ def _examples() -> list[Any]:
     found: list[Any] = []
 
     @settings(max_examples=400, database=None, derandomize=True)
-    @given(packet_messages, requests, replies)
+    @given(packet_messages, any_requests, replies)
     def collect(message: Any, request: Any, reply: Any) -> None:
         found.extend((message, request, reply))
 
@@ -301,7 +313,7 @@ def test_a_request_of_noise_is_declined(noise: bytes) -> None:
             lambda: replies.append(core.serve(noise, puppet.id, START_S)),
             "refused_malformed",
         )
-        assert isinstance(decode_reply(replies[0]), messages.Declined)
+        assert isinstance(decode_reply(replies[0]), requests.Declined)
 
 
 @given(st.binary(max_size=100))
@@ -333,8 +345,8 @@ def test_any_messages_of_a_member_or_a_stranger_are_borne(
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow])
-@given(requests, replies)
-def test_any_request_and_reply_is_borne(request: messages.Request, reply: messages.Reply) -> None:
+@given(any_requests, replies)
+def test_any_request_and_reply_is_borne(request: requests.Request, reply: requests.Reply) -> None:
     core, puppet = _core()
     decode_reply(core.serve(encode(request), puppet.id, START_S))
     core.join([puppet.address], START_S)

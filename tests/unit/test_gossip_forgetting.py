@@ -3,7 +3,8 @@
 import msgspec
 
 from netd.gossip.codec import decode_reply, encode
-from netd.gossip.messages import GONE_MAX_S, Declined, Join, MemberRows
+from netd.gossip.messages import GONE_MAX_S, MemberRows
+from netd.gossip.requests import Declined, Join
 from netd.gossip.settings import profile
 from netd.gossip.values import GLOBAL, EpochWanted, State
 from tests.unit.gossip_cores import START_S, Lab, Puppet, address_of, introduced, states, values

@@ -16,16 +16,14 @@ from netd.gossip.messages import (
     INCARNATION_MAX,
     Ack,
     Alive,
-    Declined,
     Introduce,
-    Join,
     MemberRow,
     MemberRows,
     Ping,
     Query,
     Statement,
-    Welcome,
 )
+from netd.gossip.requests import Declined, Join, Welcome
 from netd.gossip.settings import PROTOCOL_MAX, Settings, profile
 from netd.gossip.values import GLOBAL, EpochWanted, MemberChanged, NodeId, ProblemChanged, State
 from tests.unit.gossip_cores import (

@@ -6,9 +6,10 @@ import pytest
 
 from netd.gossip.codec import encode
 from netd.gossip.core import Gossip
-from netd.gossip.messages import Ack, Declined, Message, Nack, Ping, PingRequest, StreamAck
+from netd.gossip.messages import Ack, Message, Nack, Ping, PingRequest
 from netd.gossip.pings import WAITING_MAX
 from netd.gossip.prober import HELPING_MAX
+from netd.gossip.requests import Declined, StreamAck
 from netd.gossip.settings import Settings, profile
 from netd.gossip.values import Call, Datagram, NodeId, State
 from tests.unit.gossip_cores import (

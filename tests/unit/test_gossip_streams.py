@@ -2,7 +2,7 @@
 
 from netd.gossip.calls import WAITING_MAX
 from netd.gossip.core import Gossip
-from netd.gossip.messages import FetchRing
+from netd.gossip.requests import FetchRing
 from netd.gossip.streams import TRIED_MAX
 from netd.gossip.values import JoinEnded, NodeId, StreamsTried
 from tests.unit.gossip_cores import Lab, address_of

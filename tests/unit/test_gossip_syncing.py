@@ -7,17 +7,8 @@ from netd.gossip import syncing
 from netd.gossip.codec import decode_reply, decode_request, encode
 from netd.gossip.core import Gossip
 from netd.gossip.member import Member
-from netd.gossip.messages import (
-    Declined,
-    FetchRing,
-    Head,
-    LogRow,
-    Ping,
-    StreamAck,
-    StreamPing,
-    Sync,
-    SyncReply,
-)
+from netd.gossip.messages import Head, LogRow, Ping
+from netd.gossip.requests import Declined, FetchRing, StreamAck, StreamPing, Sync, SyncReply
 from netd.gossip.settings import Settings
 from netd.gossip.syncing import AT_ONCE_MAX, ROWS_MAX, WAITING_MAX
 from netd.gossip.values import (
