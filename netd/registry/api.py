@@ -7,6 +7,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from netd.registry.http_answer import HttpAnswer
+
 TIMEOUT_S: Final = 5.0
 CONNECTIONS_MAX: Final = 4
 _PROBLEM_MAX: Final = 64 * 1024
@@ -99,7 +101,7 @@ class Api:
 
 
 class _Connection:
-    """HTTP/1.1 (RFC 9112), as much of it as the daemon uses for short answers."""
+    """One call after the other."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -121,20 +123,17 @@ class _Connection:
         reader, writer = self._streams
         writer.write(request)
         await writer.drain()
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-        except asyncio.LimitOverrunError:
-            raise ValueError("an answer with a head too long") from None
-        first, *lines = head.split("\r\n")
-        fields = {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        version, _, rest = first.partition(" ")
-        length = int(fields.get("content-length", "0"))
-        if version != "http/1.1" or not 0 <= length <= _PROBLEM_MAX:
-            raise ValueError(f"{first[:60]!r} with {length} bytes is no answer of netd")
-        body = await reader.readexactly(length)
-        if fields.get("connection") == "close":
+        answer = HttpAnswer(request.partition(b" ")[0].decode("ascii"), _PROBLEM_MAX + 1)
+        while not answer.complete:
+            data = await reader.read(_PROBLEM_MAX)
+            if not data:
+                raise EOFError("the connection ended before the whole answer was there")
+            answer.feed(data)
+        if len(answer.body) > _PROBLEM_MAX:
+            raise ValueError(f"an answer of more than {_PROBLEM_MAX} bytes is none of netd's")
+        if answer.fields.get("connection", "").lower() == "close":
             self.close()
-        return int(rest[:3]), body
+        return answer.status, answer.body
 
 
 def path_of(*segments: str) -> str:

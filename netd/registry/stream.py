@@ -2,7 +2,8 @@
 
 from typing import Final
 
-HEAD_BYTES_MAX: Final = 64 * 1024
+from netd.registry.http_answer import NotHttp, head_of
+
 LINE_BYTES_MAX: Final = 4 * 1024 * 1024  # an entry has a few hundred bytes, a huge service 1 MB
 _SIZE_BYTES_MAX: Final = 64  # of a chunk's first line: 16 hexadecimal digits and what may follow
 
@@ -69,21 +70,17 @@ class LineStream:
         return [line for line in lines if line]
 
     def _read_head(self) -> bool:
-        end = self._raw.find(b"\r\n\r\n")
-        if end < 0:
-            if len(self._raw) > HEAD_BYTES_MAX:
-                raise BrokenStream(f"a head of more than {HEAD_BYTES_MAX} bytes")
+        try:
+            head = head_of(self._raw)
+        except NotHttp as error:
+            raise BrokenStream(str(error)) from None
+        if head is None:
             return False
-        first, *fields = bytes(self._raw[:end]).split(b"\r\n")
-        version, _, status = first.partition(b" ")
-        if not version.startswith(b"HTTP/1."):
-            raise BrokenStream("no HTTP/1.1")
-        if status[:3] != b"200":
-            raise BrokenStream(f"answer {status[:60].decode('latin-1')}")
-        named = dict(field.lower().partition(b":")[::2] for field in fields)
-        if named.get(b"transfer-encoding", b"").strip() != b"chunked":
+        if head.status != 200:
+            raise BrokenStream(f"answer {head.status} {head.reason[:60]}")
+        if head.fields.get("transfer-encoding") != "chunked":
             raise BrokenStream("an answer that is not in chunks")
-        del self._raw[: end + 4]
+        del self._raw[: head.size]
         self._in_head = False
         return True
 

@@ -8,9 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from netd.model.service import CheckSpec
-from netd.registry.checks.http_answer import HEAD_MAX, HttpAnswer, NotHttp
 from netd.registry.checks.http_request import first, redirected
 from netd.registry.checks.probe import Failed
+from netd.registry.http_answer import HEAD_MAX, HttpAnswer, NotHttp
 
 
 def read(data: bytes, *, method: str = "GET", body_max: int = 4096) -> HttpAnswer:

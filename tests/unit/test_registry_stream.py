@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netd.registry.stream import HEAD_BYTES_MAX, LINE_BYTES_MAX, BrokenStream, LineStream
+from netd.registry.http_answer import HEAD_MAX
+from netd.registry.stream import LINE_BYTES_MAX, BrokenStream, LineStream
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -54,10 +55,10 @@ def test_a_line_is_given_as_soon_as_it_is_whole() -> None:
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "no HTTP"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "not begin with HTTP"),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "403 Forbidden"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n{}\n", "not in chunks"),
-        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * HEAD_BYTES_MAX, "a head of more than"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * HEAD_MAX, "a head of more than"),
         (HEAD + b"zz\r\n", "no number"),
         (HEAD + b"-5\r\n", "no number"),
         (HEAD + b"1" * 64, "without a size"),

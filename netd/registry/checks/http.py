@@ -12,7 +12,6 @@ from typing import Final
 
 from netd.model.service import CheckResult
 from netd.registry.checks import connecting, http_request, tls
-from netd.registry.checks.http_answer import HttpAnswer, NotHttp
 from netd.registry.checks.http_request import HttpRequest
 from netd.registry.checks.names import Names
 from netd.registry.checks.probe import (
@@ -25,6 +24,7 @@ from netd.registry.checks.probe import (
     warning,
 )
 from netd.registry.checks.targets import url
+from netd.registry.http_answer import HttpAnswer, NotHttp
 
 REDIRECTS_MAX: Final = 10
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

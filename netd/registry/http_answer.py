@@ -1,7 +1,7 @@
-"""An HTTP/1.1 answer as far as a check needs it (RFC 9112): its head and the body's beginning."""
+"""HTTP/1.1 answers (RFC 9112), without I/O: their heads, and as much of a body as is wanted."""
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 HEAD_MAX: Final = 64 * 1024
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-9][0-9][0-9])(?: (.*))?\Z", re.DOTALL)
@@ -15,11 +15,38 @@ class NotHttp(ValueError):
     """The bytes are no answer of HTTP/1; the text says why."""
 
 
+class Head(NamedTuple):
+    """The head of an answer, and the bytes that it has with the empty line after it. Names of
+    fields are in lower case, and of several of one name the last one counts.
+    """
+
+    status: int
+    reason: str
+    fields: dict[str, str]
+    size: int
+
+
+def head_of(data: bytes | bytearray) -> Head | None:
+    """The head that `data` begins with; None: the rest of it is still to come. Raises `NotHttp`."""
+    if not data.startswith(b"HTTP/1."[: len(data)]):
+        raise NotHttp("it does not begin with HTTP/1")
+    end = data.find(b"\r\n\r\n")
+    if max(end, len(data) if end < 0 else 0) > HEAD_MAX:
+        raise NotHttp(f"a head of more than {HEAD_MAX} bytes")
+    if end < 0:
+        return None
+    first, *lines = bytes(data[:end]).split(b"\r\n")
+    found = _STATUS_LINE.match(first)
+    if found is None:
+        raise NotHttp(f"its first line is {first[:80].decode('latin-1')!r}")
+    reason = (found[2] or b"").decode("utf-8", "replace")
+    return Head(int(found[1]), reason, _fields(lines), end + 4)
+
+
 class HttpAnswer:
     """Takes bytes until it is `complete`: the body has ended, or `body_max` bytes of it are there.
 
-    `status` is 0 and `fields` empty until the head is there; names of fields are in lower case,
-    and of several of one name the last one counts.
+    `status` is 0 and `fields` empty until the head is there, see `Head`.
     """
 
     def __init__(self, method: str, body_max: int) -> None:
@@ -60,25 +87,12 @@ class HttpAnswer:
 
     def _take_head(self) -> bool:
         """Whether there was a whole one. Those of status 1xx only announce another."""
-        if not self._rest.startswith(b"HTTP/1."[: len(self._rest)]):
-            raise NotHttp("it does not begin with HTTP/1")
-        head, end, rest = self._rest.partition(b"\r\n\r\n")
-        if not end:
-            if len(self._rest) > HEAD_MAX:
-                raise NotHttp(f"a head of more than {HEAD_MAX} bytes")
+        head = head_of(self._rest)
+        if head is None:
             return False
-        if len(head) > HEAD_MAX:
-            raise NotHttp(f"a head of more than {HEAD_MAX} bytes")
-        self._rest = rest
-        first, *lines = head.split(b"\r\n")
-        found = _STATUS_LINE.match(first)
-        if found is None:
-            raise NotHttp(f"its first line is {first[:80].decode('latin-1')!r}")
-        status = int(found[1])
-        if status >= 200:
-            self.status = status
-            self.reason = (found[2] or b"").decode("utf-8", "replace")
-            self.fields = _fields(lines)
+        self._rest = self._rest[head.size :]
+        if head.status >= 200:
+            self.status, self.reason, self.fields = head.status, head.reason, head.fields
             self._begin_body()
         return True
 
