@@ -21,28 +21,29 @@ events_logger = "file"
 runtime = "runc"
 enable_port_reservation = false
 [network]
-network_backend = "cni"
-cni_plugin_dirs = ["/opt/cni/bin"]
-network_config_dir = "/etc/cni/net.d"
+cni_plugin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
 """
+FOLDERS = {"cni": "/etc/cni/net.d", "netavark": "/run/networks"}  # where its networks are
 
 
 class Podman:
-    """netd offers its configuration, of `network`, where Podman looks for networks. To be made
-    before the host's daemon starts.
+    """netd offers its configuration, of `network`, where Podman looks for networks; with "" Podman
+    has its own only. To be made before the host's daemon starts.
     """
 
-    def __init__(self, host: DockerHost, network: str) -> None:
+    def __init__(self, host: DockerHost, network: str = "", backend: str = "cni") -> None:
         self.host = host
         for place in ("/opt", "/etc/cni", "/var/lib/cni", "/var/lib/containers"):
             if Path(place).is_dir():
                 host.run("mount", "-t", "tmpfs", "tmpfs", place)
         host.run("mkdir", "-p", "/opt/cni/bin", "/etc/cni/net.d", "/var/lib/cni")
         host.run("ln", "-s", str(PLUGIN), "/opt/cni/bin/netd-cni")
-        text = f'[cni]\nconflist = "{CONFLIST}"\nnetwork = "{network}"\n'
-        host.configuration.write_text(host.configuration.read_text() + text)
+        if network:
+            text = f'[cni]\nconflist = "{CONFLIST}"\nnetwork = "{network}"\n'
+            host.configuration.write_text(host.configuration.read_text() + text)
         settings = host.folder / "containers.conf"
-        settings.write_text(_SETTINGS)
+        place = f'network_backend = "{backend}"\nnetwork_config_dir = "{FOLDERS[backend]}"\n'
+        settings.write_text(_SETTINGS + place)
         self._podman = (
             *("env", f"CONTAINERS_CONF={settings}"),
             *("podman", "--root", str(host.folder / "storage"), "--runroot", "/run/podman"),

@@ -198,6 +198,14 @@ def test_a_bridge_of_cni_with_leases() -> None:
     assert (found.link, found.removal) == ("cni0", "ip link del cni0")
 
 
+def test_a_bridge_of_podman_by_cni() -> None:
+    bridge = {**POD["plugins"][0], "bridge": "cni-podman1"}
+    document = {**POD, "args": {"podman_labels": {"team": "a"}}, "plugins": [bridge]}
+    (found,) = cni.networks([("pods.conflist", document)], {})
+    assert found.spec["labels"] == {"team": "a"}
+    assert found.removal == "podman network rm pods"
+
+
 def test_one_plugin_alone_is_a_configuration_of_cni_too() -> None:
     alone = {**POD["plugins"][0], "name": "pods", "cniVersion": "0.4.0"}
     (found,) = cni.networks([("10-pods.conf", alone)], {})
@@ -218,6 +226,8 @@ def test_ranges_of_cni() -> None:
     found = of_cni(ipam={"type": "host-local", **part, "routes": [{"dst": "10.0.0.0/8"}]})
     assert found.spec["options"] == {"range": "10.22.0.64/26"}
     assert found.notes == ("the route to 10.0.0.0/8 is not taken over",)
+    without_first = of_cni(ipam={"type": "host-local", **part, "rangeStart": "10.22.0.65"})
+    assert without_first.spec["options"] == {"range": "10.22.0.64/26"}
     odd = of_cni(ipam={"type": "host-local", **part, "rangeEnd": "10.22.0.100"})
     assert odd.notes == ("the range 10.22.0.64-10.22.0.100 is no subnet: not taken over",)
 

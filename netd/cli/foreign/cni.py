@@ -21,6 +21,7 @@ from netd.cli.foreign.found import (
 
 _MAIN: Final = ("bridge", "macvlan", "ipvlan")
 _OWN: Final = "netd-cni"
+_PODMAN: Final = "cni-podman"  # what the names of its bridges begin with
 _SEEN: Final = {  # by plugin: what is taken over, or says nothing of netd's network
     "bridge": {"bridge", "isGateway", "isDefaultGateway", "forceAddress", "ipMasq", "hairpinMode"},
     "macvlan": {"master", "mode"},
@@ -55,7 +56,7 @@ def _network(
     link = removal = ""
     if kind == "bridge":
         link = str(main.get("bridge", "cni0"))
-        removal = shlex.join(["ip", "link", "del", link])
+        removal = _removal(name, link)
         _bridge(main, spec, notes)
     else:
         if not main.get("master"):
@@ -63,10 +64,19 @@ def _network(
         spec["parent"] = main["master"]
         if "mode" in main:
             spec.setdefault("options", {})["mode"] = main["mode"]
+    if labels := (document.get("args") or {}).get("podman_labels"):
+        spec["labels"] = dict(labels)
     unknown = sorted(set(main) - _SEEN[kind] - _ALWAYS)
     notes += [f"{key} is not taken over" for key in unknown if main[key]]
     kept = _leases(leases.get(name, ()))
     return Found(name, spec, "", tuple(notes), tuple(kept), link, removal)
+
+
+def _removal(name: str, link: str) -> str:
+    """What takes the old network away. Podman makes the bridges of its networks anew."""
+    if link.startswith(_PODMAN):
+        return shlex.join(["podman", "network", "rm", name])
+    return shlex.join(["ip", "link", "del", link])
 
 
 def _bridge(main: Mapping[str, Any], spec: dict[str, Any], notes: list[str]) -> None:

@@ -89,14 +89,16 @@ def ranges(spec: dict[str, Any], spans: Iterable[str], notes: list[str]) -> None
 
 
 def span_of(first: str, last: str) -> str:
-    """The subnet that has just the addresses from `first` to `last`; "" if none has."""
-    parts = list(
-        ipaddress.summarize_address_range(
-            ipaddress.ip_address(first),
-            ipaddress.ip_address(last),
-        )
-    )
-    return str(parts[0]) if len(parts) == 1 else ""
+    """The subnet that has just the addresses from `first` to `last`; "" if none has.
+
+    Without its own first address it is the same subnet: so Podman writes what it got as a subnet.
+    """
+    low, high = ipaddress.ip_address(first), ipaddress.ip_address(last)
+    for start in (low, low - 1):
+        parts = list(ipaddress.summarize_address_range(start, high))
+        if len(parts) == 1:
+            return str(parts[0])
+    return ""
 
 
 def check_families(subnets: Iterable[str]) -> None:
