@@ -3,6 +3,7 @@
 The source's host explains the whole way; the destination's host is asked for the way back.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -11,12 +12,13 @@ from msgspec.structs import replace
 from netd.engine.cluster import Membership
 from netd.engine.interfaces import Cluster, Scope
 from netd.engine.overlay.overlays import Overlays
-from netd.engine.overlay.remotes import HOST_ITSELF
+from netd.engine.overlay.remotes import HOST_ITSELF, Key
 from netd.engine.parts import Parts
 from netd.engine.tunnel_doctor import Trial, try_tunnel
 from netd.model.endpoint import Protocol
 from netd.model.errors import NetdError
 from netd.model.explanation import Explanation, Step, Way
+from netd.model.overlay import RemoteEndpoint
 from netd.plan.explain import conclude, explain, settle
 from netd.plan.facts import NextHop
 from netd.plan.finding import through_port, with_own_address
@@ -66,16 +68,8 @@ class Explainer:
             host_addresses=node_addresses(self._parts.facts),
             networks=networks,
             records=tuple(intent.records.values()),
-            remotes=tuple(
-                Remote(
-                    member=key.member,
-                    network_id=key.network_id,
-                    id=key.endpoint_id,
-                    endpoint=remote,
-                )
-                for key, remote in overlays.remotes.endpoints()
-                if key.endpoint_id != HOST_ITSELF
-            ),
+            remotes=_remotes(overlays.remotes.endpoints()),
+            lost=_remotes(overlays.lost.endpoints()),
             opened=tuple(opened),
         )
 
@@ -235,3 +229,12 @@ class Explainer:
             protocol=way.protocol,
             port=way.port,
         )
+
+
+def _remotes(endpoints: Iterable[tuple[Key, RemoteEndpoint]]) -> tuple[Remote, ...]:
+    """Those of `endpoints` that are containers', not hosts'."""
+    return tuple(
+        Remote(member=key.member, network_id=key.network_id, id=key.endpoint_id, endpoint=endpoint)
+        for key, endpoint in endpoints
+        if key.endpoint_id != HOST_ITSELF
+    )

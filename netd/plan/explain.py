@@ -8,6 +8,8 @@ import ipaddress
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from netd.model.endpoint import Protocol
 from netd.model.explanation import Explanation, Step, StepName
 from netd.model.network import Network
@@ -42,7 +44,7 @@ def settle(directory: Directory, source: str, destination: str) -> tuple[Ends | 
                 name="name",
                 status="failed",
                 detail=f"no endpoint, container or host that this host knows is called {ref!r}"
-                + _lost(directory),
+                + _lost(directory, ref),
                 remedy="'netctl endpoint ls' and 'netctl member ls' show who there is; give what "
                 "is outside by its address",
             )
@@ -52,7 +54,7 @@ def settle(directory: Directory, source: str, destination: str) -> tuple[Ends | 
                 name="name",
                 status="failed",
                 detail=f"nobody that this host knows has {parties[0].name}, an address of network "
-                f"{network.name}{_lost(directory)}",
+                f"{network.name}{_lost(directory, ref)}",
                 remedy=f"'netctl endpoint ls --network {network.name}' and 'netctl topology' show "
                 "who is there",
             )
@@ -152,8 +154,17 @@ def _inside(directory: Directory, parties: Sequence[Party]) -> Network | None:
     return None
 
 
-def _lost(directory: Directory) -> str:
-    """Which hosts are dead: with them, what they had goes out of sight."""
+def _lost(directory: Directory, ref: str) -> str:
+    """Which dead host had it, or else which hosts are dead: with them, what they had goes out of
+    sight.
+    """
+    for party in find(replace(directory, records=(), remotes=directory.lost), ref):
+        host = directory.member(party.member)
+        if party.kind == "endpoint" and party.network is not None and host is not None:
+            return (
+                f"; {host.name}, which is dead since {host.since}, had {party.name} on "
+                f"{party.network.name} at {', '.join(party.addresses)}"
+            )
     dead = [member.name for member in directory.members if member.state == "dead"]
     return f"; dead are {', '.join(dead)}, and what was on them is not known" if dead else ""
 

@@ -31,7 +31,8 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True):
 class Directory(msgspec.Struct, frozen=True, kw_only=True):
     """All that can be at the end of a way. `members` begins with this host.
 
-    `host_addresses` (CIDR) are this host's own ones, without those of its networks.
+    `host_addresses` (CIDR) are this host's own ones, without those of its networks. `lost` is what
+    was on hosts that are dead.
     """
 
     zone: str
@@ -40,6 +41,7 @@ class Directory(msgspec.Struct, frozen=True, kw_only=True):
     networks: Mapping[str, Network]
     records: tuple[EndpointRecord, ...] = ()
     remotes: tuple[Remote, ...] = ()
+    lost: tuple[Remote, ...] = ()
     opened: tuple[Opened, ...] = ()
 
     @property

@@ -329,8 +329,8 @@ async def test_nonsense_of_other_hosts_does_not_matter(
 
 
 async def test_what_is_on_a_dead_host(hosts: list[Host]) -> None:
-    """Its endpoints are known a moment longer: then they are not known any more."""
-    one, two, _, _ = await two_hosts(hosts)
+    """Its endpoints are known a moment longer: then it is known that it had them."""
+    one, two, _, lost = await two_hosts(hosts)
     one.kernel.echoes.clear()
     two.cluster.becomes("dead")
     found = failed(await asked(one, "web", "db"))
@@ -339,7 +339,21 @@ async def test_what_is_on_a_dead_host(hosts: list[Host]) -> None:
             assert found.name == "underlay"
             assert found.detail.startswith("node-2 is dead since")
             found = failed(await asked(one, "web", "db"))
+    address = lost.addresses[0].partition("/")[0]
+    for ref in ("db", lost.id, address):
+        found = failed(await asked(one, "web", ref))
+        assert "; node-2, which is dead since" in found.detail
+        assert f", had db on blue at {address}" in found.detail
+    found = failed(await asked(one, "web", "somebody"))
     assert found.detail.endswith("; dead are node-2, and what was on them is not known")
+    two.cluster.becomes("alive")
+    await asyncio.sleep(0)
+    assert (await asked(one, "web", "db")).steps[0].status == "ok"
+    two.cluster.becomes("dead")
+    await asyncio.sleep(0)
+    two.cluster.becomes("left")
+    await asyncio.sleep(0)
+    assert "node-2" not in failed(await asked(one, "web", "db")).detail
 
 
 async def test_the_topology(hosts: list[Host]) -> None:

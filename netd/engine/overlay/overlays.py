@@ -31,9 +31,10 @@ from netd.engine.overlay.contests import Contests
 from netd.engine.overlay.deciding import ByAuthority, ByGossip, Deciding
 from netd.engine.overlay.grace import Grace
 from netd.engine.overlay.hearing import Hearing
+from netd.engine.overlay.lost import Lost
 from netd.engine.overlay.openings import Openings
 from netd.engine.overlay.peers import ENDPOINTS, VTEPS, Peers
-from netd.engine.overlay.remotes import Remotes
+from netd.engine.overlay.remotes import Key, Remotes
 from netd.engine.overlay.ways import Ways
 from netd.engine.parts import Parts
 from netd.model.endpoint import Endpoint
@@ -88,6 +89,7 @@ class Overlays:
         self._contests = Contests(parts, self._catalogue, blocks, self.peers, self.openings)
         self._absences = Absences(parts.tasks, cluster, self._changed, self._has_tunnel_to)
         self._grace = Grace(parts)
+        self.lost = Lost()
         self._fitted = asyncio.Event()  # not set while a change waits to be followed
         self._fitted.set()
         self._stop: Callable[[], None] = lambda: None
@@ -291,12 +293,16 @@ class Overlays:
             case RecordChange(table=table) if table == REMOVED:
                 self._catalogue.recorded(change)
             case RecordChange(table=table) if table in (VTEPS, ENDPOINTS):
+                if change.table == ENDPOINTS and change.value is None:
+                    key = Key(change.scope.hex(), change.owner, change.key)
+                    self.lost.gone(key, self.remotes.get(*key))
                 if self.peers.recorded(change):
                     self._fit_soon()
                 self._name(change)
                 if change.table == ENDPOINTS:
                     self._hearing.recorded(change.scope.hex(), change.owner)
             case MemberChange():
+                self.lost.member_changed(change.member)
                 if self.peers.member_changed(change):
                     self._ways.look()
                     self._fit_soon()
