@@ -23,6 +23,8 @@ from netd.runtimes.netavark.failure import Failure as NetavarkFailure
 from netd.runtimes.shim.daemon import tombstones_of
 from netd.runtimes.shim.tombstones import found
 
+_NOT_UNDERSTOOD = (KeyError, TypeError, ValueError, AttributeError)
+
 T = TypeVar("T", NetworkSpec, AttachRequest)
 
 
@@ -40,15 +42,15 @@ class Plugins:
         try:
             call.check()
             addition = Addition(call)
-        except Failure as failure:
-            raise Invalid(failure.text) from None
+        except (Failure, *_NOT_UNDERSTOOD) as error:
+            raise Invalid(f"the input cannot be read: {error}") from None
         endpoint = await self._attach(addition, asked.socket)
         return result_of(call, msgspec.to_builtins(endpoint))
 
     async def netavark_setup(self, asked: NetavarkSetup) -> dict[str, Any]:
         try:
             setup = Setup(asked.execution, asked.netns)
-        except (NetavarkFailure, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (NetavarkFailure, *_NOT_UNDERSTOOD) as error:
             raise Invalid(f"the input cannot be read: {error}") from None
         endpoint = await self._attach(setup, asked.socket)
         return status_of(msgspec.to_builtins(endpoint))

@@ -53,6 +53,7 @@ async def test_what_is_not_plain_is_left_to_the_plugin(host: Host, tmp_path: Pat
     for wrong in (
         add_of(tmp_path, network="blue", unknown=1),
         add_of(tmp_path, network="blue", prevResult=[]),
+        add_of(tmp_path, network="blue", prevResult={"routes": 1}),
         add_of(tmp_path, network="blue", runtimeConfig={"mac": 1}),
         add_of(tmp_path, subnet="10.30.0.0"),
         add_of(tmp_path, network="nobody"),
