@@ -32,7 +32,6 @@ class Quota:
         """Set an own record, or delete it with None."""
         self._withheld.pop((scope, (table, key)), None)
         if value is not None and not self._fits(scope, table, key, value):
-            self._parts.counters["records_withheld"] += 1
             self._withheld[scope, (table, key)] = value
             value = None
         self._replication.write(scope, table, key, value)
