@@ -13,7 +13,7 @@ from netd.kernel.channel import Channel, failure
 from netd.kernel.netlink import NetlinkSocket
 from netd.kernel.netns import OpenSandboxes, make_heard
 from netd.kernel.obstacles import host_end, is_present, remove_obstacle
-from netd.kernel.rtnl_decode import LinkInfo
+from netd.kernel.rtnl_decode import ADDRESSES, LinkInfo
 from netd.plan.diff import is_made_anew
 from netd.plan.objects import (
     HOST,
@@ -195,10 +195,25 @@ class RtnlApplier:
             master = 0 if link.master is None else self._index(channel, link.master)
             if master:
                 then = encode.set_port(link, found.index)
-        if link.mtu is not None and found.mtu < encode.IPV6_MTU_MIN <= link.mtu:
+        gets_ipv6 = link.mtu is not None and found.mtu < encode.IPV6_MTU_MIN <= link.mtu
+        if link.mtu is not None and gets_ipv6:
             channel.stage(operation, encode.set_mtu(found.index, link.mtu))
         message = encode.change_link(link, found.index, mac=found.mac, master=master)
         channel.stage(operation, message, then=then)
+        if gets_ipv6:
+            self._settle()
+            self._remove_kernels_address(operation, channel, found.index)
+
+    def _remove_kernels_address(self, operation: Operation, channel: Channel, index: int) -> None:
+        """The link-local address of a link that has come to have IPv6 by a larger MTU: the kernel
+        makes it at once (addrconf_notify() in net/ipv6/addrconf.c), before it could be told not to.
+
+        It would ask for routers as soon as it has tested the address, after a second.
+        """
+        for found in channel.socket.dump(ADDRESSES):
+            if found.index == index and found.address.startswith("fe80:"):
+                address = Address(link="", address=found.address)
+                channel.stage(operation, encode.delete_address(address, index))
 
     def _remove(self, operation: Operation) -> None:
         match operation.object:

@@ -7,6 +7,7 @@ from netd.plan.objects import (
     Address,
     Bridge,
     Key,
+    LinkSysctl,
     Macvlan,
     Object,
     Redirect,
@@ -15,6 +16,7 @@ from netd.plan.objects import (
     State,
     Sysctl,
     Veth,
+    VethPeer,
 )
 from netd.plan.operations import Operation
 from netd.plan.tunnels import FdbEntry, Neighbour, Vxlan
@@ -66,7 +68,24 @@ def diff(
         creations.sort(key=lambda op: (_order(op.object), op.object.key))
         gone.update(key for op in creations for key in _taken_by(op))
         operations += creations
-    return operations
+    return _with_ipv6_first(operations)
+
+
+def _with_ipv6_first(operations: list[Operation]) -> list[Operation]:
+    """The same, with containers' links that are up changed before parameters of links are set.
+
+    A link has parameters of IPv6 only with an MTU that is large enough for it. One that comes up
+    has them set before.
+    """
+    at = next((at for at, op in enumerate(operations) if isinstance(op.object, LinkSysctl)), None)
+    if at is None:
+        return operations
+    early: list[Operation] = []
+    late: list[Operation] = []
+    for op in operations[at:]:
+        is_up = op.verb == "change" and isinstance(op.was, VethPeer) and op.was.up
+        (early if is_up else late).append(op)
+    return [*operations[:at], *early, *late]
 
 
 def _by_rank(state: State) -> Iterator[list[tuple[Key, Object]]]:

@@ -20,6 +20,7 @@ from netd.kernel.rtnl_decode import LINKS
 from netd.kernel.tc import TrafficControl
 from netd.model.endpoint import Sandbox
 from netd.plan.diff import creation, diff
+from netd.plan.interior import deaf_to_routers
 from netd.plan.objects import (
     Address,
     Bridge,
@@ -186,6 +187,33 @@ def test_links_are_tagged_and_ports_have_no_address(
     data = link["linkinfo"]["info_data"]
     quiet = ("stp_state", "forward_delay", "mcast_snooping", "nf_call_iptables")
     assert [data[name] for name in (*quiet, "nf_call_ip6tables", "nf_call_arptables")] == [0] * 6
+
+
+def test_links_that_come_to_have_ipv6_by_their_mtu_get_no_address_of_the_kernels(
+    kernel: Kernel, container: Callable[[], Container]
+) -> None:
+    box = container()
+    ns = kernel.add_sandbox(box)
+
+    def wanted(mtu: int) -> State:
+        veth, peer, loopback, address, *_ = endpoint(ns)
+        small = [structs.replace(link, mtu=mtu) for link in (bridge(), veth, peer)]
+        deaf = [
+            *deaf_to_routers(ns="", owner="net1", link="nd-blue", mtu=mtu),
+            *deaf_to_routers(ns=ns, owner="endpoint2", link="eth0", mtu=mtu),
+        ]
+        return state_of([*small, loopback, address, *deaf])
+
+    kernel.make(*wanted(1000).values())
+    kernel.converge(wanted(1450))
+    for name, place in (("nd-blue", None), ("nd0002", None), ("eth0", box)):
+        (link,) = ip("address", "show", "dev", name, box=place)
+        assert [each for each in link["addr_info"] if each["family"] == "inet6"] == []
+        (link,) = ip("link", "show", "dev", name, box=place)
+        assert link["inet6_addr_gen_mode"] == "none"
+    (link,) = ip("address", "show", "dev", "eth0", box=box)
+    assert [each["local"] for each in link["addr_info"]] == ["10.20.0.2"]
+    assert "[]" in box.run("ip", "-6", "-json", "route", "show", "dev", "eth0", "proto", "kernel")
 
 
 @pytest.mark.parametrize("mtu", [1450, 1500, 9000])
