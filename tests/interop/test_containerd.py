@@ -1,6 +1,7 @@
 """netd-cni under a real containerd: `ctr run --cni`, restarts and deaths of both."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -16,6 +17,8 @@ pytestmark = [
     pytest.mark.timeout(120),
     pytest.mark.skipif(not installed(), reason="containerd is not installed"),
 ]
+
+SEVERAL = 8
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +54,20 @@ def test_a_container_has_its_place_while_it_lives(engine: ContainerdHost, peer: 
     assert "1 packets received" in out
     out = engine.run_container("three", "ping", "-c1", "-W2", Host.OUTSIDE, flags=("--rm",))
     assert "1 packets received" in out
+
+
+def test_several_start_and_end_at_once(engine: ContainerdHost, peer: str) -> None:
+    """Each reaches one that was there before. Nothing is left of them."""
+    before = Remains.of(engine)
+    names = [f"m{number}" for number in range(SEVERAL)]
+
+    def run(name: str) -> str:
+        return engine.run_container(name, "ping", "-c1", "-W2", peer, flags=("--rm",))
+
+    with ThreadPoolExecutor(SEVERAL) as pool:
+        assert all("1 packets received" in said for said in pool.map(run, names))
+    assert [each["container_id"] for each in engine.client.endpoints()] == ["default-peer"]
+    before.check(engine)
 
 
 def test_containerd_and_netd_start_again_in_either_order(engine: ContainerdHost, peer: str) -> None:

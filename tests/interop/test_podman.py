@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 from tests.e2e.lab import Host, await_true, ip_of
 from tests.interop.docker_engine import DockerHost
 from tests.interop.podman import IMAGE, Podman
+from tests.interop.traces import traces
 
 pytestmark = pytest.mark.timeout(180)
+
+SEVERAL = 8
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +76,25 @@ def test_a_container_starts_again(podman: Podman, web: str) -> None:
         "run", "--rm", "--network", "netd", IMAGE, "ping", "-c1", "-W2", ip_of(endpoint)
     )
     assert "1 packets received" in shown
+
+
+def test_several_start_and_end_at_once(podman: Podman) -> None:
+    before = traces(podman.host)
+    names = [f"m{number}" for number in range(SEVERAL)]
+
+    def start(name: str) -> None:
+        podman.call("run", "-d", "--name", name, "--network", "netd", IMAGE, "sleep", "600")
+
+    with ThreadPoolExecutor(SEVERAL) as pool:
+        list(pool.map(start, names))
+        endpoints = podman.host.client.endpoints()
+        assert {each["name"] for each in endpoints} == set(names)
+        assert len({ip_of(each) for each in endpoints}) == SEVERAL
+        last = ip_of(next(each for each in endpoints if each["name"] == names[-1]))
+        said = podman.call("exec", names[0], "ping", "-c1", "-W2", last)
+        assert "1 packets received" in said
+        list(pool.map(lambda name: podman.call("rm", "-f", "-t", "0", name), names))
+    await_true(lambda: traces(podman.host) == before)
 
 
 def test_netd_goes_away_and_comes_back(podman: Podman, web: str) -> None:
