@@ -16,7 +16,7 @@ Affinity = Literal["none", "source"]
 
 # An instance of this name, and of the id `node_record`, has the checks of a node as a whole.
 NODE_SERVICE: Final = "_node"
-TOGETHER_MAX: Final = 1000  # instances that are changed by one call
+TOGETHER_MAX: Final = 4000  # instances that are changed by one call
 NODE_IDS: Final = uuid.UUID("8e2bb6c8-5d5c-5b2f-9a0a-6f1f6c9e5b10")  # namespace of ids of nodes
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from netd.model.service import CheckResult, ServiceSpec
+from netd.model.service import CheckResult, ServiceChanges, ServiceSpec
 from netd.registry.consul.draft import Draft
 from tests.unit.consul_keys_lab import Lab, consul_keys, web
 from tests.unit.memory_cluster import Mesh
@@ -319,6 +319,17 @@ async def test_what_another_host_keeps(tmp_path: Path) -> None:
             assert "node-1" in told
         assert everything(first) == before
         assert second.host.engine.services._own.records == {}
+
+
+async def test_a_node_goes_with_all_that_is_on_it(here: Place) -> None:
+    await txn(here, node("set"))
+    extra = {"consul": {"node": {"Node": "box"}}}
+    spec = ServiceSpec(name="lpr", address="192.0.2.7", extra=extra)
+    many = {f"lpr-{number}": spec for number in range(1200)}
+    await here.host.engine.services.change(ServiceChanges(put=many))
+    await until(here, "/v1/catalog/service/lpr", lambda found: len(found) == 1200)
+    await here.put("/v1/catalog/deregister", {"Node": "box"})
+    assert everything(here) == {}
 
 
 async def test_a_daemon_that_cannot_store_it_has_nothing_done(here: Place) -> None:
