@@ -1,5 +1,6 @@
 """Containers of an overlay reach each other across hosts, and what else they should reach."""
 
+import math
 import re
 from functools import partial
 
@@ -121,18 +122,20 @@ FIRST_MS = 500  # an address that nobody answers for is asked for again after a 
 def test_the_first_packet_of_a_host_that_has_just_opened_a_network_arrives(
     blue: Overlay, one: LabHost, two: LabHost
 ) -> None:
-    """The way is waited for at an attach, but not for long: on a slow host it may come later."""
+    """The way is waited for at an attach, but not for long: on a slow host it may come later, and
+    the packet then never.
+    """
     a = blue.container(one, "a")
     two.start("b")
     at_once = f"""
         netctl endpoint attach blue --container b --netns b >/dev/null 2>&1
-        ip netns exec b ping -c 1 -W 3 {a.address()}
+        ip netns exec b ping -c 1 -W 3 {a.address()} || true
         netctl endpoint detach --container b >/dev/null
     """
     took_ms: list[float] = []
     for _ in range(ROUNDS):
         said = two.run("sh", "-ec", at_once)
-        took_ms.append(float(re.findall(r"time=(\S+) ms", said)[0]))
+        took_ms += [float(ms) for ms in re.findall(r"time=(\S+) ms", said)] or [math.inf]
         assert not two.run("ip", "link", "show", "type", "vxlan"), "the network is opened anew"
     assert sorted(took_ms)[ROUNDS // 2] < FIRST_MS * one.slowness, took_ms
 
