@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 from msgspec.structs import replace
@@ -268,7 +269,11 @@ async def test_who_comes_back_and_hears_of_a_fence_gives_nothing_before_etcd_has
         await dead.attach("blue", "new")
     assert [c.code for e in one.engine.endpoints() for c in e.conditions] == []
     in_etcd.line(dead).cut = False
-    await dead.attach("blue", "new")
+    async with asyncio.timeout(10):
+        while "new" not in {endpoint.container_id for endpoint in dead.engine.endpoints()}:
+            await asyncio.sleep(0.02)  # etcd is not asked again at once
+            with suppress(Unavailable):
+                await dead.attach("blue", "new")
     await check(in_etcd, network)
 
 
