@@ -76,7 +76,7 @@ def decode_question(data: bytes) -> Question:
     """Raises `Malformed`."""
     try:
         question = _question_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise Malformed(str(error)) from None
     if len(question.body) > body_max_bytes(question.topic):
         raise Malformed(f"it has {len(question.body)} bytes")
@@ -87,7 +87,7 @@ def decode_reply(data: bytes) -> Reply:
     """Raises `Malformed`."""
     try:
         return _reply_decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise Malformed(str(error)) from None
 
 

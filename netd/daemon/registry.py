@@ -207,7 +207,7 @@ def _read(file: Path) -> _Record | None:
         return msgspec.json.decode(file.read_bytes(), type=_Record)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors
         log.warning("%s: %s", file, error)
         return None
 

@@ -46,7 +46,7 @@ def decode(value: bytes) -> Claim | None:
     """The claim in a record; None for one that no node would write."""
     try:
         return _decoder.decode(value)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None
 
 

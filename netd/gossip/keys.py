@@ -246,5 +246,5 @@ def ring_of(row: RingRow) -> Ring:
 def _read(value: bytes) -> RingNotice | None:
     try:
         return _decode(value)
-    except msgspec.MsgspecError:
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
         return None

@@ -18,7 +18,7 @@ encode = msgspec.json.Encoder().encode
 
 
 def decode(body: bytes, kind: type[Record]) -> Record:
-    """Read a stored record. Raises `msgspec.DecodeError` when it cannot be understood."""
+    """Read a stored record. Raises `ValueError` when it cannot be understood."""
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError:

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 import netd
 from netd.engine.interfaces import Change, Snapshot
 from netd.model.blocks import Ledger
@@ -215,7 +213,7 @@ class Database:
         for identifier, body in self._rows(f"SELECT id, body FROM {table} ORDER BY rowid"):  # noqa: S608
             try:
                 yield bodies.decode(body, kind)
-            except msgspec.DecodeError as error:
+            except ValueError as error:  # msgspec's errors are ValueErrors
                 raise Unavailable(
                     f"{self.path}: {table} record {identifier} cannot be understood ({error}): "
                     "it is of a newer netd, or damaged"

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from netd.cluster import asker, desk, questions
@@ -295,12 +295,14 @@ async def test_who_asks_too_much_is_refused_and_nobody_else(
 
 
 @given(st.binary(max_size=100))
+@example(b"\x93\xa4\x80\x80\x80\x80")  # a topic that is not UTF-8
 async def test_whatever_is_asked_there_is_a_reply(data: bytes) -> None:
     reply = questions.decode_reply(await Desk(Answers(), Counter()).serve(data, bytes(16)))
     assert isinstance(reply, Refused)
 
 
 @given(st.binary(max_size=100))
+@example(b"\x93\xa7Refused\xa4\x80\x80\x80\x80\xa0")
 def test_bytes_are_a_reply_or_malformed(data: bytes) -> None:
     try:
         reply = questions.decode_reply(data)

@@ -75,7 +75,7 @@ class Place:
             return
         try:
             self.standing = msgspec.json.decode(text, type=Standing)
-        except msgspec.MsgspecError as error:
+        except ValueError as error:  # msgspec's errors are ValueErrors
             raise Unavailable(
                 f"what is stored of the holder of keys cannot be understood: {error}"
             ) from error

@@ -32,7 +32,7 @@ class Call(msgspec.Struct, frozen=True):
             raise Invalid("the request is empty; nothing was done")
         try:
             return msgspec.json.decode(text, type=self.body)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise Invalid(f"the request cannot be read: {error}") from None
 
 

@@ -46,7 +46,7 @@ _UNREACHABLE: Final = (
     TimeoutError,
     aiohttp.ClientError,
     HttpProcessingError,  # a line that is too long is one, and no ClientError
-    msgspec.DecodeError,
+    ValueError,  # msgspec's errors are ValueErrors
 )
 
 T = TypeVar("T")
