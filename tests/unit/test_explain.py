@@ -441,6 +441,27 @@ return skipped: not needed: no container answers"""
 
 
 @pytest.mark.parametrize(
+    ("destination", "status", "also"),
+    [
+        ("db-1", "skipped", ""),  # the host has no part in it
+        ("192.0.2.10", "skipped", ""),  # it ends there
+        (OUTSIDE, "ok", "; the host sends 198.51.100.7 by eth0 via 192.0.2.1"),
+    ],
+)
+def test_a_container_that_its_runtime_sets_up(destination: str, status: str, also: str) -> None:
+    """Docker's: what the host would do is not taken for what the container does."""
+    given = replace(WEB, sandbox=None)
+    directory = replace(DIRECTORY, records=(given, OTHER))
+    answer = way("web-1", destination, directory=directory)
+    assert answer.result == "ok"
+    (step,) = (step for step in answer.steps if step.name == "route")
+    assert step.status == status
+    target = "10.20.0.3" if destination == "db-1" else destination
+    said = f"which way web-1 sends {target} its runtime has set, where netd cannot look"
+    assert step.detail == said + also
+
+
+@pytest.mark.parametrize(
     ("changes", "step", "detail"),
     [
         (
