@@ -120,18 +120,20 @@ class EtcdKeys:
     # Reading
 
     async def _read(self, key: str) -> KeyReading:
+        deleted = self._watching.deleted(key)  # as of before: see `Indexes`
         row = await Rows(self._gateway).one(layout.key_of(key))
         if row is not None:
             entry = layout.entry(row)
             return KeyReading(index=entry.modify_index, entry=entry)
-        return KeyReading(index=max(self._watching.deleted(key), 1))
+        return KeyReading(index=max(deleted, 1))
 
     async def _list(self, command: List) -> KeyListing:
         prefix = layout.key_of(command.prefix)
+        deleted = self._watching.deleted_under(command.prefix)  # as of before: see `Indexes`
         rows = await Rows(self._gateway).all(prefix, guarded=False)
         entries = tuple(layout.entry(row) for row in rows)
         newest = max((entry.modify_index for entry in entries), default=0)
-        index = max(newest, self._watching.deleted_under(command.prefix), 1)
+        index = max(newest, deleted, 1)
         if not command.names:
             return KeyListing(index=index, entries=entries)
         names = [entry.key for entry in entries]

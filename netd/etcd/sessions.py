@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 
 
 class Indexes(Protocol):
-    """What a watch has seen."""
+    """What a watch has seen. Asked before what it is to be the index of is read: a change that is
+    seen meanwhile may be missing there, and whoever waits is to be woken by it.
+    """
 
     @property
     def sessions(self) -> int:
@@ -55,12 +57,14 @@ class EtcdSessions:
     # Reading
 
     async def find(self, session_id: str, indexes: Indexes) -> SessionListing:
+        seen = indexes.sessions
         session = await self.living(Rows(self._gateway), session_id)
         found = () if session is None else (session,)
         newest = max((one.modify_index for one in found), default=1)
-        return SessionListing(index=max(newest, indexes.sessions), sessions=found)
+        return SessionListing(index=max(newest, seen), sessions=found)
 
     async def all(self, node: str, indexes: Indexes) -> SessionListing:
+        seen = indexes.sessions
         rows = Rows(self._gateway)
         found = [layout.session(row).session for row in await rows.all(layout.SESSIONS)]
         nodes = {layout.name(row, layout.NODES) for row in await rows.all(layout.NODES)}
@@ -70,7 +74,7 @@ class EtcdSessions:
             for one in found
             if node in ("", one.node) and (NODE_CHECK not in one.node_checks or one.node in nodes)
         )
-        return SessionListing(index=max(newest, indexes.sessions), sessions=kept)
+        return SessionListing(index=max(newest, seen), sessions=kept)
 
     async def living(self, rows: Rows, session_id: str) -> Session | None:
         """The session, unless it has ended; that this stays so is a condition from now on."""

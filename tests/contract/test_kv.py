@@ -9,7 +9,7 @@ import pytest
 
 from netd.engine.clock import SystemClock
 from netd.engine.kv import KeyCases
-from netd.engine.kv.changes import Changes
+from netd.engine.kv.changes import Changes, Interest
 from netd.engine.kv.health import Health
 from netd.engine.services.catalogue import Catalogue
 from netd.etcd import layout
@@ -418,6 +418,34 @@ async def test_etcd_goes_on_without_one_member_and_not_without_two(
     reading = await world.there.read("k")
     assert reading.entry is not None
     assert reading.entry.value == b"4"
+
+
+@pytest.mark.parametrize("what", ["sessions", "a tree"])
+async def test_nothing_is_missed_that_happens_while_it_is_read(
+    in_etcd: World, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = in_etcd.here, in_etcd.there
+    await put(here, "w/1")
+    read = Gateway.read
+
+    async def read_late(self: Gateway, path: str, body: dict[str, object]) -> dict[str, object]:
+        """An answer that comes after the news of a later change."""
+        answer = await read(self, path, body)
+        monkeypatch.setattr(Gateway, "read", read)
+        interest = Interest("sessions") if what == "sessions" else Interest("prefix", "w/")
+        with there.changes.subscribe(interest) as news:
+            await (new_session(here) if what == "sessions" else here.delete("w/1", None))
+            await news.wait()
+        return answer
+
+    monkeypatch.setattr(Gateway, "read", read_late)
+    async with asyncio.timeout(10):
+        if what == "sessions":
+            index = (await there.sessions("")).index
+            assert len((await there.sessions("", index, 60)).sessions) == 1
+        else:
+            index = (await there.entries("w/")).index
+            assert (await there.entries("w/", index, 60)).entries == ()
 
 
 async def until_written(world: World, value: bytes) -> bytes:
