@@ -9,8 +9,9 @@ from netd.plan.objects import Address, LinkSysctl, Object, Route, Rule
 from netd.plan.subnets import MTU_MIN_IPV6
 from netd.plan.virtual_rules import VirtualPools
 
-# Routing tables of single endpoints: far from what people and other programs number.
-_TABLE_BASE = 0x6E00_0000
+# Routing tables of single endpoints: far from what people and other programs number, and so many
+# that no two interfaces of a container have the same.
+_TABLE_BASE = 0x4000_0000
 _RULE_PRIORITY = 110
 _AFTER_MAIN_PRIORITY = 32_800  # the kernel's rules end with 32767: net/ipv4/fib_rules.c
 _EVERYTHING = {4: "0.0.0.0/0", 6: "::/0"}
@@ -120,7 +121,7 @@ def deaf_to_routers(*, ns: str, owner: str, link: str, mtu: int | None) -> list[
 
 
 def _table_of(endpoint: Endpoint) -> int:
-    return _TABLE_BASE | int(endpoint.id[:6], 16)
+    return _TABLE_BASE | int(endpoint.id[:8], 16) >> 2
 
 
 def _default(record: EndpointRecord, ns: str, gateway: str, version: int, table: int) -> Route:

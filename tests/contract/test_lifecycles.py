@@ -134,26 +134,26 @@ def route_of_a_table(_box: str) -> Case:
         destination="0.0.0.0/0",
         link="nd-blue",
         gateway="10.20.0.2",
-        table=0x6E001234,
+        table=0x4E001234,
     )
     return rests_on, made, replace(made, gateway="10.20.0.3")
 
 
 def rule4(_box: str) -> Case:
-    made = Rule(owner="ep-1", source="10.20.0.2/32", table=0x6E001234, priority=110, link="nd-blue")
+    made = Rule(owner="ep-1", source="10.20.0.2/32", table=0x4E001234, priority=110, link="nd-blue")
     return [BLUE], made, replace(made, priority=120)
 
 
 def rule6(box: str) -> Case:
     made = Rule(
-        ns=box, owner="ep-1", source="fd20::2/128", table=0x6E001234, priority=110, link="eth0"
+        ns=box, owner="ep-1", source="fd20::2/128", table=0x4E001234, priority=110, link="eth0"
     )
     return pair(box), made, replace(made, priority=120)
 
 
 def rule_for_all4(box: str) -> Case:
     made = Rule(
-        ns=box, owner="ep-1", source="0.0.0.0/0", table=0x6E001234, priority=32_800, link="eth0"
+        ns=box, owner="ep-1", source="0.0.0.0/0", table=0x4E001234, priority=32_800, link="eth0"
     )
     return pair(box), made, replace(made, priority=32_801)
 

@@ -143,7 +143,7 @@ def test_a_bridge_endpoint() -> None:
 
 def test_without_the_default_route_an_endpoint_has_a_table_and_rules() -> None:
     network = complete("bridge", subnets=("10.20.0.0/24", "fd20::/64"))
-    table = 0x6E000000 | 0xABCDEF
+    table = 0x40000000 | 0xABCDEF01 >> 2
     found = lines(endpoint_text(network, record(network, default=False)))
     assert f"{NS} route 0.0.0.0/0 via 10.20.0.1 dev eth0 table {table}" in found
     assert f"{NS} rule from 10.20.0.5/32 lookup {table} priority 110" in found
@@ -163,7 +163,7 @@ def test_an_internal_endpoint_reaches_virtual_addresses_where_nothing_else_leads
     inside = record(network, default=False)
     plain = endpoint_objects(network, inside, None)
     found = [each.text() for each in endpoint_objects(network, inside, POOLS) if each not in plain]
-    table = 0x6E000000 | 0xABCDEF
+    table = 0x40000000 | 0xABCDEF01 >> 2
     assert found == [
         f"route 10.191.0.0/16 via 10.20.0.1 dev eth0 table {table}",
         f"rule from 0.0.0.0/0 lookup {table} priority 32800",
