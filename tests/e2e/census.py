@@ -17,7 +17,7 @@ REMOVAL_DEADLINE_S = 2.0
 _ROUTE = ("type", "dst", "gateway", "dev", "protocol", "prefsrc", "metric", "table")
 _RULE = ("priority", "src", "table", "protocol")
 _KERNELS_OWN = ("local", "multicast", "anycast", "broadcast")
-_ENDPOINT_TABLES = range(0x6E00_0000, 0x6F00_0000)
+_ENDPOINT_TABLES = range(0x4000_0000, 0x8000_0000)
 
 
 def census(space: Namespace, names: Mapping[str, str]) -> frozenset[str]:
