@@ -243,6 +243,7 @@ class Engine:
         self.services.stop()
         self.catalogue.stop()
         await self._parts.tasks.stop()
+        await self.services.finish()
         if self._authority is not None:
             await self._authority.close()
         await self.cluster.close()

@@ -463,7 +463,7 @@ async def test_the_second_network_routes_by_a_table_of_its_own(host: Host) -> No
     first = await host.attach("blue", "web")
     second = await host.attach("red", "web", ifname="eth1")
 
-    table = 0x6E00_0000 | int(second.id[:6], 16)
+    table = 0x4000_0000 | int(second.id[:8], 16) >> 2
     assert (first.default_route, second.default_route) == (True, False)
     assert f"route 0.0.0.0/0 via 10.30.0.1 dev eth1 table {table}" in host.text()
     assert f"rule from 10.30.0.2/32 lookup {table}" in host.text()

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from netd.engine.interfaces import Cluster, ClusterChange, MemberChange, Record, RecordChange
 from netd.engine.services.node_checks import NodeChecks
 from netd.engine.services.records import TABLE, encode, read
+from netd.indexes import discard
 from netd.model.service import Service
 from netd.model.views import Member
 
@@ -137,7 +138,7 @@ class Catalogue:
         holders = self._held[service_id]
         if service is None:
             holders.pop(owner, None)
-            _discard(self._of_owner, owner, service_id)
+            discard(self._of_owner, owner, service_id)
         else:
             holders[owner] = service
             self._of_owner[owner].add(service_id)
@@ -172,9 +173,3 @@ class Catalogue:
             follow(service_id, service)
         for affected in sorted(self._node_checks.changed(before, service)):
             self._settle(affected)
-
-
-def _discard(index: "defaultdict[str, set[str]]", key: str, value: str) -> None:
-    index[key].discard(value)
-    if not index[key]:
-        del index[key]

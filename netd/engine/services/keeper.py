@@ -59,10 +59,22 @@ class Keeper:
             self._stale -= ready
             try:
                 await self._store.commit(self._change(ready))
+            except asyncio.CancelledError:
+                self._stale |= ready
+                raise
             except NetdError as error:
                 log.warning("services in the store are not up to date: %s", error.detail)
                 self._stale |= ready
                 asyncio.get_running_loop().call_later(RETRY_S, self._news.set)
+
+    async def finish(self) -> None:
+        """Write the rest, once `run` has ended: the next start goes on from there."""
+        if not self._stale:
+            return
+        try:
+            await self._store.commit(self._change(self._stale))
+        except NetdError as error:
+            log.warning("services in the store are not up to date: %s", error.detail)
 
     def _change(self, ids: set[str]) -> Change:
         known = [self.records[ident] for ident in sorted(ids) if ident in self.records]

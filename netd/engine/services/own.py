@@ -12,6 +12,7 @@ from netd.engine.services.aliases import Aliases
 from netd.engine.services.catalogue import Catalogue
 from netd.engine.services.keeper import Keeper
 from netd.engine.services.process import Process
+from netd.indexes import discard
 from netd.model.service import Check, CheckResult, CheckSpec, Service, ServiceRecord, node_record
 
 _OF_CHECKS: Final = ("expiry", "end", "alias")  # what is due of one check
@@ -117,9 +118,9 @@ class OwnServices:
         process = self._processes.pop(service_id, None)
         if process is not None:
             process.stop()
-        _discard(self._of_endpoint, record.spec.endpoint, service_id)
+        discard(self._of_endpoint, record.spec.endpoint, service_id)
         for target in checks.alias_targets(_specs(record)):
-            _discard(self._followers, target, service_id)
+            discard(self._followers, target, service_id)
         for check in record.service.checks:
             if check not in kept:
                 for what in _OF_CHECKS:
@@ -276,9 +277,3 @@ def _reasons(service: Service) -> str:
         return ""
     said = (c for c in service.checks if c.status == service.status)
     return "; ".join(f"{check.id}: {check.output[:200]}" for check in said)
-
-
-def _discard(index: "defaultdict[str, set[str]]", key: str, value: str) -> None:
-    index[key].discard(value)
-    if not index[key]:
-        del index[key]

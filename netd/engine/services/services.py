@@ -69,6 +69,10 @@ class Services:
     def stop(self) -> None:
         self._own.stop()
 
+    async def finish(self) -> None:
+        """Write what is not in the store yet, once tasks have ended."""
+        await self._keeper.finish()
+
     # What is asked
 
     def find(self, service_id: str) -> Service:
