@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from netd.engine.desired import Desired
 from netd.engine.ports import PortTable
+from netd.indexes import discard
 from netd.model.endpoint import EndpointRecord, Lease
 from netd.model.errors import NotFound
 from netd.model.network import Network
@@ -151,10 +152,10 @@ class Intent:
         endpoint = record.endpoint
         del self.records[endpoint.id]
         self._by_key.pop(_key(record), None)
-        _discard(self._by_container, endpoint.container_id, endpoint.id)
-        _discard(self._by_network, endpoint.network_id, endpoint.id)
+        discard(self._by_container, endpoint.container_id, endpoint.id)
+        discard(self._by_network, endpoint.network_id, endpoint.id)
         if record.sandbox is not None:
-            _discard(self._by_sandbox, record.sandbox.key, endpoint.id)
+            discard(self._by_sandbox, record.sandbox.key, endpoint.id)
         self.desired.drop(endpoint.id)
 
     def set_quarantine(self, quarantine_s: float) -> None:
@@ -200,9 +201,3 @@ def _span(network: Network, subnet: IPNetwork) -> IPNetwork | None:
 def _key(record: EndpointRecord) -> ContainerKey:
     endpoint = record.endpoint
     return (endpoint.container_id, endpoint.network_id, record.request.ifname)
-
-
-def _discard(index: "defaultdict[str, set[str]]", key: str, value: str) -> None:
-    index[key].discard(value)
-    if not index[key]:
-        del index[key]

@@ -1,16 +1,13 @@
 """Packets on their way out: messages for one member, filled up with news."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from netd.gossip.codec import ARRAY_BYTES, MESSAGES_MAX, encode, join_parts
-from netd.gossip.member import Member
 from netd.gossip.messages import Message
 from netd.gossip.news import News
 from netd.gossip.parts import Parts
 from netd.gossip.sealing import Sealer
 from netd.gossip.values import Address, Datagram
-
-Filler = Callable[[Member, int], list[bytes]]  # member, room in bytes -> messages
 
 
 class Post:

@@ -45,7 +45,6 @@ class Signer:
 
     def __init__(self, identity: Identity, cluster_id: bytes) -> None:
         self._id = identity.id
-        self._public_key = identity.public_key
         self._sign = identity.sign
         self._cluster_id = cluster_id
 

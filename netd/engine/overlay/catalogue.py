@@ -8,7 +8,6 @@ Where an authority decides what there is, this host has a copy of that, in the s
 though nobody claims it.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
@@ -21,8 +20,6 @@ from netd.model.names import check_labels, check_network_name
 from netd.model.network import Network
 from netd.model.overlay import Definition, Kept
 from netd.plan.overlay import assign_vnis, check_definition
-
-log = logging.getLogger(__name__)
 
 CLAIMS = "network"  # the table of claims; key <name>/<generation>
 REMOVED = "removed"  # the table of names that were given up; key <name>
@@ -104,9 +101,6 @@ class Catalogue:
         """The MTU that the network was made with, if any was asked for."""
         known = self._kept.get(network_id) or self._by_id(network_id)
         return None if known is None else known.definition.mtu
-
-    def is_kept(self, network_id: str) -> bool:
-        return network_id in self._kept
 
     def kept(self) -> tuple[Kept, ...]:
         return tuple(self._kept.values())

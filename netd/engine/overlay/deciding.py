@@ -4,7 +4,6 @@ What was decided is told by claims either way (`catalogue.py`).
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
@@ -26,8 +25,6 @@ _CODE: Final = "networks-undecided"
 Settle = Callable[[Sequence[Definition], int], Definition]
 """The network that is wanted as one of these, the earliest first, or as a new one of that
 generation. May raise `NetdError`."""
-
-log = logging.getLogger(__name__)
 
 
 class Deciding(Protocol):

@@ -5,7 +5,6 @@ host's endpoints. Nothing that another host says makes it raise.
 """
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
@@ -43,8 +42,6 @@ from netd.model.network import Network, NetworkSpec
 from netd.model.overlay import RemoteEndpoint
 from netd.plan import definitions
 from netd.plan.context import Surroundings
-
-log = logging.getLogger(__name__)
 
 
 class Overlays:

@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+from netd.indexes import remove
 from netd.model.directory import NodeEntry, ZoneEntry
 from netd.model.position import Position
 from netd.registry.catalog.records import Instance, Node, foreign_node, node_of, node_record
@@ -97,9 +98,9 @@ class Tables:
     def drop(self, known: Instance) -> None:
         del self.instances[known.id]
         if not known.is_node:
-            _discard(self.by_service, known.key, known.id)
-        _discard(self.by_node, known.node.lower(), known.id)
-        _discard(self.idents, (known.node.lower(), known.ident), known.id)
+            remove(self.by_service, known.key, known.id)
+        remove(self.by_node, known.node.lower(), known.id)
+        remove(self.idents, (known.node.lower(), known.ident), known.id)
         for check in known.service.checks:
             ident = known.check_ident(check)
             places = self.checks.get(ident)
@@ -113,9 +114,3 @@ class Tables:
             for check in instance.service.checks:
                 place = (instance.id, check.id)
                 self.checks.setdefault(instance.check_ident(check), set()).add(place)
-
-
-def _discard(index: dict[K, dict[str, Instance]], key: K, instance_id: str) -> None:
-    del index[key][instance_id]
-    if not index[key]:
-        del index[key]

@@ -19,7 +19,6 @@ class Fields:
     def __init__(self, value: Any, what: str = "body") -> None:
         if not isinstance(value, dict):
             raise _wrong(what, "an object")
-        self._what = what
         self._values: dict[str, Any] = {}
         for key, found in value.items():
             if found is not None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from netd.indexes import discard
 from netd.model.directory import Count
 from netd.model.kv import KeyChange, SessionListing
 from netd.registry.api import Refused, Unreachable
@@ -183,11 +184,11 @@ class KeyWatches:
         del self._watches[target]
         match target.kind:
             case "key":
-                _discard(self._of_key, target.name, watch)
+                discard(self._of_key, target.name, watch)
             case "sessions" | "session":
                 self._of_sessions.discard(watch)
             case _:
-                _discard(self._of_prefix, target.name, watch)
+                discard(self._of_prefix, target.name, watch)
                 self._lengths[len(target.name)] -= 1
                 if not self._lengths[len(target.name)]:
                     del self._lengths[len(target.name)]
@@ -212,9 +213,3 @@ class KeyWatches:
     def _is_idle(self) -> bool:
         now_s = asyncio.get_running_loop().time()
         return not self.waiting and now_s - self._left_s >= LINGER_S
-
-
-def _discard(index: dict[str, set[Watch]], name: str, watch: Watch) -> None:
-    index[name].discard(watch)
-    if not index[name]:
-        del index[name]

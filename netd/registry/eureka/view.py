@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 
+from netd.indexes import discard
 from netd.model.directory import Entry
 from netd.model.service import Service
 from netd.naming.values import Scope
@@ -121,7 +122,7 @@ class View(Reader):
             del of_key[service_id]
             if not of_key:
                 del self._of_key[old.key]
-                _discard(self._keys, old.key)
+                discard(self._keys, old.key[:2], old.key)
         if new is not None:
             self._services[service_id] = new
             self._of_key.setdefault(new.key, {})[service_id] = new
@@ -151,13 +152,6 @@ class View(Reader):
         else:
             self.changes.note(key, "ADDED" if old is None else "MODIFIED", new)
         self.version += 1
-
-
-def _discard(keys: dict[Name, set[Key]], key: Key) -> None:
-    name = key[:2]
-    keys[name].discard(key)
-    if not keys[name]:
-        del keys[name]
 
 
 def _first(several: Iterable[Seen], scope: Scope) -> Seen | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from netd.indexes import remove
 from netd.model.directory import EndpointEntry, Entry, ZoneEntry
 from netd.naming.addresses import addresses_of
 from netd.naming.values import Scope
@@ -128,12 +129,6 @@ class Callers(Reader):
         endpoint = self._endpoints.pop(endpoint_id, None)
         if endpoint is None:
             return
-        _discard(self._containers, endpoint.container_id, endpoint_id)
+        remove(self._containers, endpoint.container_id, endpoint_id)
         for address in addresses_of(endpoint.addresses):
-            _discard(self._holders, address.text, endpoint_id)
-
-
-def _discard(index: dict[str, dict[str, EndpointEntry]], key: str, endpoint_id: str) -> None:
-    del index[key][endpoint_id]
-    if not index[key]:
-        del index[key]
+            remove(self._holders, address.text, endpoint_id)
