@@ -5,6 +5,7 @@ touched is decided here, last before the kernel: a link of the host must carry n
 """
 
 import errno
+import secrets
 from collections.abc import Iterable
 
 from netd.kernel import rtnl_encode as encode
@@ -135,11 +136,12 @@ class RtnlApplier:
                 netns = None if link.ns == HOST else self._inside.open(link.ns).descriptor
                 self._forget(link.ns, link.name)
                 host = self._channel(HOST)
+                index = 0
                 if netns is not None:
                     make_heard(netns, host.socket)
-                message = encode.new_macvlan(
-                    link, parent=self._index(host, link.parent), netns=netns
-                )
+                    index = _index_for(link.name, host)
+                parent = self._index(host, link.parent)
+                message = encode.new_macvlan(link, parent=parent, netns=netns, index=index)
             case Bridge():
                 host, message = self._channel(HOST), encode.new_bridge(link)
             case Vxlan():
@@ -301,6 +303,16 @@ class RtnlApplier:
     def _forget(self, ns: str, link: str) -> None:
         if channel := self._channels.get(ns):
             channel.forget(link)
+
+
+def _index_for(name: str, host: Channel) -> int:
+    """The index for a link of that name to be made in a container. 0: of the kernel's choice.
+
+    Linux 6.1 (not 6.18) refuses a name that is a link's where the request comes from, the host,
+    but does not look for it when it is given an index (__rtnl_newlink() in net/core/rtnetlink.c).
+    That is taken by chance from where the kernel, which counts, does not get.
+    """
+    return 0 if host.link(name) is None else (1 << 30) + secrets.randbelow(1 << 30)
 
 
 def _is_gone(operation: Operation, error: OSError) -> bool:

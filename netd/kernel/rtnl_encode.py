@@ -58,8 +58,11 @@ def new_veth(link: Veth, *, master: int | None, peer_netns: int | None) -> Messa
     return _new_link(link, upper + _ONE_QUEUE + _link_info("veth", details))
 
 
-def new_macvlan(link: Macvlan, *, parent: int, netns: int | None) -> Message:
-    """A macvlan or ipvlan on the link `parent`, made in the namespace of descriptor `netns`."""
+def new_macvlan(link: Macvlan, *, parent: int, netns: int | None, index: int = 0) -> Message:
+    """A macvlan or ipvlan on the link `parent`, made in the namespace of descriptor `netns`.
+
+    It gets `index` there (EBUSY: it is taken), one of the kernel's choice with 0.
+    """
     if link.kind == "macvlan":
         mode = u32(uapi.IFLA_MACVLAN_MODE, MACVLAN_MODES[link.mode])
     else:
@@ -69,7 +72,7 @@ def new_macvlan(link: Macvlan, *, parent: int, netns: int | None) -> Message:
         attributes += _mac(link.mac)
     if netns is not None:
         attributes += u32(uapi.IFLA_NET_NS_FD, netns)
-    return _new_link(link, attributes)
+    return _new_link(link, attributes, index)
 
 
 def new_ifb(link: Ifb) -> Message:
@@ -197,10 +200,10 @@ def delete_rule(unwanted: Rule) -> Message:
     return Message(uapi.RTM_DELRULE, 0, _rule(unwanted))
 
 
-def _new_link(link: Link, attributes: bytes) -> Message:
+def _new_link(link: Link, attributes: bytes, index: int = 0) -> Message:
     # What `finish_link` follows comes up by that, with no link-local address of the kernel's.
     up = link.up and not isinstance(link, Bridge | Veth | Vxlan)
-    header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, 0, uapi.IFF_UP if up else 0, uapi.IFF_UP)
+    header = uapi.IFINFOMSG.pack(AF_UNSPEC, 0, index, uapi.IFF_UP if up else 0, uapi.IFF_UP)
     group = tag.GUEST_GROUP if link.ns else tag.LINK_GROUP
     common = _text(uapi.IFLA_IFNAME, link.name) + u32(uapi.IFLA_GROUP, group)
     if not isinstance(link, Bridge):

@@ -562,6 +562,21 @@ def test_macvlan_with_a_shim(kernel: Kernel, container: Callable[[], Container])
     assert found["linkinfo"]["info_data"]["mode"] == "private"
 
 
+def test_a_macvlan_has_the_name_of_its_parent(
+    kernel: Kernel, container: Callable[[], Container]
+) -> None:
+    run("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "far")
+    ns = kernel.add_sandbox(container())
+    link = Macvlan(ns=ns, owner="ep", name="eth0", parent="eth0", mode="bridge", mac=None)
+    wanted = state_of([link])
+    kernel.make(link)
+    assert diff(wanted, kernel.observe(wanted).state) == []
+    assert kernel.run("delete", link) == []
+    (parent,) = ip("link", "show", "dev", "eth0")
+    assert parent["linkinfo"]["info_kind"] == "veth"
+    kernel.converge(wanted)
+
+
 def test_ipvlan_is_made_or_refused_by_name(
     kernel: Kernel, container: Callable[[], Container]
 ) -> None:

@@ -77,6 +77,8 @@ def test_macvlan(mode: str, number: int) -> None:
     assert seen.get(("linkinfo", "kind")) == "macvlan"
     data = u32(uapi.IFLA_MACVLAN_MODE, number)
     assert data in encode.new_macvlan(link, parent=9, netns=5).payload
+    assert seen["index"] == 0
+    assert read(encode.new_macvlan(link, parent=9, netns=5, index=7), ifinfmsg)["index"] == 7
 
 
 def test_ipvlan_and_ifb() -> None:

@@ -23,8 +23,7 @@ def host(blue: Overlay, one: LabHost) -> LabHost:
     shim = ("--driver", "macvlan", "--option", "shim=true")
     one.netctl("network", "create", "lan", *shim, "--subnet", "10.46.0.0/24")
     for name, network in (("a", "blue"), ("c", "green"), ("m", "lan")):
-        # Linux 6.1 makes no macvlan in a container with the name of a link of the host's, eth0.
-        options = ("--ifname", "lan0") if network == "lan" else ("--egress", "100mbit")
+        options = () if network == "lan" else ("--egress", "100mbit")
         one.start(name).attach(network, *options)
     one.netctl("service", "register", "shop", "--address", "10.45.0.2", "--port", "80")
     one.netctl("service", "expose", "shop", "--port", "8080:80")
