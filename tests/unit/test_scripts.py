@@ -14,7 +14,8 @@ def run(*command: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize(
-    "command", ["test bogus", "test unit docs", "demo --kepp", "lab", "lab bogus"]
+    "command",
+    ["test bogus", "test unit docs", "demo --kepp", "lab", "lab bogus", "newer-engines --bogus"],
 )
 def test_a_wrong_argument_is_answered_with_the_usage(command: str) -> None:
     script, *arguments = command.split()
