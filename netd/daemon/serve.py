@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import resource
 import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
@@ -34,6 +33,7 @@ from netd.daemon.plugins import Plugins
 from netd.daemon.registry import RegistryProcess
 from netd.daemon.settings import Config
 from netd.daemon.settings.parts import cluster_settings, engine_settings
+from netd.descriptors import take_all_descriptors
 from netd.engine.clock import SystemClock
 from netd.engine.core import Engine
 from netd.engine.interfaces import KeyListeners, KeyValues, NetworkAuthority, SessionHealth
@@ -94,7 +94,7 @@ class Daemon:
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, reload.set)
 
-        _raise_descriptor_limit()
+        take_all_descriptors()  # each published port is a held socket
         engine, cluster, kernel = await self._open()
         _spare_the_collector()
         registry = self._registry
@@ -276,12 +276,6 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 100)
-
-
-def _raise_descriptor_limit() -> None:
-    """Each published port is a held socket: take all the descriptors that are allowed."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _summary(engine: Engine) -> str:

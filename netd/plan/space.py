@@ -6,7 +6,7 @@ multiple of every power of two that a block can have, so aligned there is aligne
 
 import ipaddress
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
@@ -153,13 +153,6 @@ def number_of(address: IPAddress) -> int:
 
 def address_at(number: int) -> IPAddress:
     return IPv6Address(number - _SIX) if number >= _SIX else IPv4Address(number)
-
-
-def disjoint(spaces: Sequence[Space]) -> bool:
-    """Whether no address is in two of them."""
-    return Space._joined(r for space in spaces for r in space.ranges).size == sum(
-        space.size for space in spaces
-    )
 
 
 def _first(span: Range) -> int:

@@ -4,12 +4,12 @@ import argparse
 import asyncio
 import gc
 import os
-import resource
 import socket
 import sys
 from collections.abc import Sequence
 
 from netd import __version__, logs
+from netd.descriptors import take_all_descriptors
 from netd.registry.service import Service
 from netd.systemd import ServiceManager, take_sockets
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    _raise_descriptor_limit()
+    take_all_descriptors()  # four sockets for each address, and clients' connections
     _spare_the_collector()
     asyncio.run(_serve(asked.socket, _page_socket(asked.page_socket)))
     return 0
@@ -55,12 +55,6 @@ def _page_socket(descriptor: int | None) -> socket.socket | None:
     if descriptor is not None:
         return socket.socket(fileno=descriptor)
     return next(iter(take_sockets(os.environ).get("netd-page.socket", ())), None)
-
-
-def _raise_descriptor_limit() -> None:
-    """Four sockets for each address, and clients' connections: take all that are allowed."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _spare_the_collector() -> None:

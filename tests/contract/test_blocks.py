@@ -14,10 +14,11 @@ from netd.etcd.networks import EtcdNetworks
 from netd.model.endpoint import Endpoint
 from netd.model.errors import Conflict, Exhausted, Unavailable
 from netd.model.network import Network
-from netd.plan.space import NOWHERE, Space, disjoint
+from netd.plan.space import NOWHERE, Space
 from tests.contract.etcd_lab import Etcd
 from tests.contract.networks_fixture import by_gossip, etcd, host_ns, in_etcd, often, world
 from tests.contract.networks_lab import World, has_copy, in_etcd_of, ledger_of, overlay, until
+from tests.spaces import disjoint
 from tests.unit.engine_fixture import Host
 
 __all__ = ["by_gossip", "etcd", "host_ns", "in_etcd", "often", "world"]

@@ -10,7 +10,8 @@ from netd.model.overlay import ETCD
 from netd.plan import allotments
 from netd.plan import ledger as ledgers
 from netd.plan.blocks import reserved_in
-from netd.plan.space import NOWHERE, Space, disjoint
+from netd.plan.space import NOWHERE, Space
+from tests.spaces import disjoint
 
 SUBNET = "10.0.0.0/28"
 

@@ -17,7 +17,8 @@ from netd.plan.blocks import (
     spare_block,
     whole_of,
 )
-from netd.plan.space import Space, disjoint
+from netd.plan.space import Space
+from tests.spaces import disjoint
 
 MEMBERS = [f"{number:032x}" for number in range(100)]
 

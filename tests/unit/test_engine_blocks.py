@@ -18,7 +18,8 @@ from netd.model.endpoint import Endpoint
 from netd.model.errors import Conflict, Exhausted, NotFound, Unavailable
 from netd.model.network import Network
 from netd.plan import ledger as ledgers
-from netd.plan.space import NOWHERE, Space, disjoint
+from netd.plan.space import NOWHERE, Space
+from tests.spaces import disjoint
 from tests.unit.engine_fixture import Gate, Host
 from tests.unit.memory_cluster import Mesh
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netd.plan.addresses import IPAddress
-from netd.plan.space import NOWHERE, Block, Space, address_at, disjoint, number_of
+from netd.plan.space import NOWHERE, Block, Space, address_at, number_of
+from tests.spaces import disjoint
 
 BASES = (ipaddress.ip_address("10.0.0.0"), ipaddress.ip_address("fd00::"))
 
