@@ -201,7 +201,7 @@ def _arrival(view: View, ends: Ends) -> Iterator[Step]:
         detail=arrived.detail,
         remedy=arrived.remedy,
     )
-    if ends.destination.ns is None:
+    if ends.destination.ns is None and not stations.is_handed_over(ends.destination):
         yield Step(name="return", status="skipped", detail="not needed: no container answers")
         return
     for step in _judged(view, back, _WAY[2:]):
@@ -213,7 +213,11 @@ def _arrival(view: View, ends: Ends) -> Iterator[Step]:
                 remedy=step.remedy,
             )
             return
-    yield Step(name="return", status="ok", detail=f"{ends.destination.name} has a way back")
+    name = ends.destination.name
+    said = f"{name} has a way back"
+    if stations.is_handed_over(ends.destination):
+        said = f"nothing is in the way; {name}'s own routes its runtime has set"
+    yield Step(name="return", status="ok", detail=said)
 
 
 def _answered(view: View, ends: Ends) -> Iterator[Step]:

@@ -88,7 +88,7 @@ def source(view: View, ends: Ends) -> Step:
     if found := trouble(view, _of_endpoint(view, party)):
         return failed("source", *found)
     link = f"{endpoint.ifname} of {party.name} is up with {address}"
-    if _is_handed_over(party):
+    if is_handed_over(party):
         link = f"{party.name} was given {address}, which its runtime sets up where netd cannot look"
     if needs_routing(party.network):
         link += f", {endpoint.host_ifname} connects it to {bridge_name(party.network.name)}"
@@ -101,7 +101,7 @@ def route(view: View, ends: Ends) -> Step:
     if party.kind == "outside" or party.member != view.directory.own:
         return skipped("route", f"not seen from here: how {party.name} sends it")
     said = []
-    if party.ns is not None or _is_handed_over(party):
+    if party.ns is not None or is_handed_over(party):
         step = _route_inside(view, ends)
         if step.status == "failed" or not _is_routed_by_host(ends):
             return step
@@ -132,7 +132,7 @@ def route(view: View, ends: Ends) -> Step:
 
 def _route_inside(view: View, ends: Ends) -> Step:
     party, target = ends.source, ends.destination_address
-    if _is_handed_over(party):
+    if is_handed_over(party):
         detail = (
             f"which way {party.name} sends {target} its runtime has set, where netd cannot look"
         )
@@ -181,7 +181,7 @@ def _route_of_host(view: View, ends: Ends) -> Step:
     return ok("route", f"the host sends {target} by {hop.link} {way}")
 
 
-def _is_handed_over(party: Party) -> bool:
+def is_handed_over(party: Party) -> bool:
     return party.record is not None and party.record.handed_over
 
 

@@ -461,6 +461,16 @@ def test_a_container_that_its_runtime_sets_up(destination: str, status: str, als
     assert step.detail == said + also
 
 
+def test_the_way_back_from_a_container_that_its_runtime_sets_up() -> None:
+    given = replace(WEB, sandbox=None)
+    directory = replace(DIRECTORY, records=(given, OTHER))
+    answer = way("db-1", "web-1", directory=directory)
+    assert (answer.steps[-1].status, answer.steps[-1].detail) == (
+        "ok",
+        "nothing is in the way; web-1's own routes its runtime has set",
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "step", "detail"),
     [
