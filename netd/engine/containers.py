@@ -60,6 +60,14 @@ def check_same(record: EndpointRecord, request: AttachRequest, sandbox: Sandbox 
 
     What was changed since may be asked for as it was at first, or as it is now.
     """
+    known = record.sandbox
+    if sandbox and known and (sandbox.inode, sandbox.cookie) != (known.inode, known.cookie):
+        raise Conflict(
+            f"container {request.container_id!r} is attached to network "
+            f"{record.endpoint.network!r} in another namespace, {known.path} "
+            f"(endpoint {record.endpoint.id}); detach it first",
+            field="netns" if request.pid is None else "pid",
+        )
     first = _comparable(record.request)
     asked = _comparable(request)
     for field, value in asked.items():
@@ -70,14 +78,6 @@ def check_same(record: EndpointRecord, request: AttachRequest, sandbox: Sandbox 
                 f"(endpoint {record.endpoint.id}); detach it first, or update it",
                 field=field,
             )
-    known = record.sandbox
-    if sandbox and known and (sandbox.inode, sandbox.cookie) != (known.inode, known.cookie):
-        raise Conflict(
-            f"container {request.container_id!r} is attached to network "
-            f"{record.endpoint.network!r} in another namespace, {known.path} "
-            f"(endpoint {record.endpoint.id}); detach it first",
-            field="netns" if request.pid is None else "pid",
-        )
 
 
 def _comparable(request: AttachRequest) -> dict[str, object]:

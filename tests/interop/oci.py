@@ -24,13 +24,16 @@ umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup && exec "$@"
 
 
 class Oci:
-    """`runtime` on a host makes containers from bundles whose hook is netd's."""
+    """`runtime` on a host makes containers from bundles whose hook is netd's. Their ids are unique
+    in its `realm`, a folder of the runtime's.
+    """
 
-    def __init__(self, host: DockerHost, runtime: str) -> None:
+    def __init__(self, host: DockerHost, runtime: str, realm: str = "oci") -> None:
         self.host = host
-        self._folder = host.folder / runtime
+        self.runtime = runtime
+        self._folder = host.folder / realm / runtime
         self._root = self._folder / "rootfs"
-        self._runtime: tuple[str, ...] = (runtime, "--root", f"/run/oci-{runtime}")
+        self._runtime: tuple[str, ...] = (runtime, "--root", f"/run/{realm}-{runtime}")
         if runtime == "crun":
             within = ("unshare", "--mount", "sh", "-c", _UNIFIED, "sh")
             self._runtime = (*within, *self._runtime, "--cgroup-manager", "disabled")

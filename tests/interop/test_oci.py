@@ -83,6 +83,22 @@ def test_a_container_that_goes_while_the_daemon_is_away(oci: Oci) -> None:
     await_nothing(oci)
 
 
+def test_who_has_the_same_id_elsewhere_keeps_its_network(oci: Oci) -> None:
+    oci.start("twin", "sleep", "600", annotations={"netd.network": "blue"})
+    (endpoint,) = oci.host.client.endpoints()
+    names = {"ifname": "eth1", "ifname.blue": "eth0"}
+    refusing = Oci(oci.host, oci.runtime, "refusing")
+    assert "in another namespace" in refusing.refused("twin", network="green,blue", **names)
+    assert oci.host.client.endpoints() == [endpoint]
+    other = Oci(oci.host, oci.runtime, "other")
+    other.start("twin", "sleep", "600", annotations={"netd.network": "green"})
+    assert len(oci.host.client.endpoints()) == 2
+    other.call("delete", "--force", "twin")
+    assert oci.host.client.endpoints() == [endpoint]
+    oci.call("delete", "--force", "twin")
+    assert oci.host.client.endpoints() == []
+
+
 def test_what_asks_for_nothing_is_left_alone(oci: Oci) -> None:
     made = oci.create("plain", "true", annotations={"org.example": "x"}, network=False)
     assert made.returncode == 0, oci.said("plain")

@@ -76,3 +76,18 @@ def test_input_that_cannot_be_read_is_said_in_words() -> None:
         os.close(null)
     assert json.loads(done.stdout)["code"] == 5
     assert b"cannot be read: Bad file descriptor" in hook.stderr
+
+
+def test_a_container_that_is_gone_is_said_in_words() -> None:
+    state = {
+        "id": "web", "status": "created", "pid": 2**22 + 1, "bundle": "/run/web",
+        "annotations": {"netd.network": "blue"},
+    }  # fmt: skip
+    done = subprocess.run(
+        [RUNTIMES / "oci/netd-oci-hook", "createRuntime"], input=json.dumps(state).encode(),
+        capture_output=True, timeout=20, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == (
+        b"netd-oci-hook: the container's namespace cannot be found: No such file or directory\n"
+    )

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 PREFIX = "netd."
 KEYS = ("network", "ip", "mac", "ports", "aliases", "name", "ifname", "labels", "bandwidth")
-CONTAINER_LABEL = "netd.oci.container"
 PORTS_MAX = 4096  # of one container on one network
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
 
@@ -51,7 +50,7 @@ def _body(container: str, number: int, wanted: dict[str, str]) -> dict[str, Any]
     body: dict[str, Any] = {
         "container_id": container,
         "ifname": wanted.get("ifname", f"eth{number}"),
-        "labels": {**_labels(wanted.get("labels", "")), CONTAINER_LABEL: container},
+        "labels": _labels(wanted.get("labels", "")),
     }
     if "name" in wanted:
         body["name"] = wanted["name"]
