@@ -35,10 +35,11 @@ async def bury(engine: Engine, socket: str) -> None:
             for endpoint in engine.endpoints(container_id=tombstone.container):
                 if tombstone.names(endpoint.labels):
                     await engine.detach(endpoint.id)
+            remove(file)
         except NetdError as error:
             log.error("container %s stays attached: %s", tombstone.container, error.detail)
-        else:
-            remove(file)
+        except OSError as error:
+            log.error("a note of what was deleted stays: %s: %s", error.filename, error.strerror)
 
 
 class Offer:
@@ -114,7 +115,7 @@ def conflist(settings: Cni, socket: str) -> dict[str, Any]:
 def _install(file: Path, text: str) -> None:
     """Write it whole or not at all. Its folder is made; what is there already is left alone."""
     with suppress(FileNotFoundError):
-        if file.read_text() == text:
+        if file.read_bytes() == text.encode():
             return
     file.parent.mkdir(parents=True, exist_ok=True)
     # A name that no runtime takes for a configuration.

@@ -128,6 +128,8 @@ def _read(file: Path) -> Values:
         at = _AT_LINE.search(str(error))
         line = int(at[1] or len(text.splitlines())) if at else None
         raise ConfigError(file, line, "", f"is not TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(file, None, "", "is nested too deeply") from None
     _check(values, file, text)
     return values
 

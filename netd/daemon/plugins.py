@@ -23,7 +23,7 @@ from netd.runtimes.netavark.failure import Failure as NetavarkFailure
 from netd.runtimes.shim.daemon import tombstones_of
 from netd.runtimes.shim.tombstones import found
 
-_NOT_UNDERSTOOD = (KeyError, TypeError, ValueError, AttributeError)
+_NOT_UNDERSTOOD = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 
 T = TypeVar("T", NetworkSpec, AttachRequest)
 

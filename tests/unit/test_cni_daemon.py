@@ -1,8 +1,10 @@
 """The daemon's side: notes of deletions are worked off, the configuration is offered."""
 
 import asyncio
+import errno
 import json
 import logging
+import os
 import stat
 from pathlib import Path
 
@@ -56,6 +58,21 @@ async def test_what_cannot_be_detached_stays_noted(
     assert [endpoint.id for endpoint in host.engine.endpoints()] == [stuck.id]
 
 
+async def test_a_note_that_cannot_be_removed_is_no_hindrance(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(file: str) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), file)
+
+    await host.network("blue")
+    await host.attach("blue", "gone", labels=LABELS)
+    file = Tombstone("cni", "gone", "net", "eth0").write(str(tmp_path / "deleted"))
+    monkeypatch.setattr(cni, "remove", refuse)
+    await bury(host.engine, str(tmp_path / "netd.sock"))
+    assert not host.engine.endpoints()
+    assert f"{file}: Read-only file system" in caplog.text
+
+
 async def test_the_configuration_comes_whole_and_once(tmp_path: Path) -> None:
     file = tmp_path / "net.d/05-netd.conflist"
     offer = Offer(Cni(conflist=str(file), network="blue"), "/run/netd/netd.sock")
@@ -83,10 +100,12 @@ async def test_the_configuration_comes_whole_and_once(tmp_path: Path) -> None:
     before = file.stat().st_ino
     await offer.make()
     assert file.stat().st_ino == before
-    file.write_text("{")
-    await offer.make()
-    assert file.stat().st_ino != before
-    assert json.loads(file.read_text())["name"] == "netd"
+    for broken in (b"{", b"\xff"):
+        before = file.stat().st_ino
+        file.write_bytes(broken)
+        await offer.make()
+        assert file.stat().st_ino != before
+        assert json.loads(file.read_text())["name"] == "netd"
     offer.withdraw()
     assert [each.name for each in file.parent.iterdir()] == [file.name]
     leaving = Offer(Cni(conflist=str(file), withdraw=True), "/run/netd/netd.sock")

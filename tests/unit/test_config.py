@@ -162,6 +162,13 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
         load(tmp_path / "netd.toml")
 
 
+def test_a_file_that_is_nested_too_deeply_is_refused(tmp_path: Path) -> None:
+    """A daemon that reads it anew goes on, as with any other fault."""
+    (tmp_path / "netd.toml").write_text("a = " + "[" * 5000)
+    with pytest.raises(ConfigError, match="is nested too deeply"):
+        load(tmp_path / "netd.toml")
+
+
 def test_a_wrong_flag_is_said_to_be_of_the_command_line() -> None:
     with pytest.raises(ConfigError, match=r"^command line: node\.name: 'a b' is not a DNS label"):
         load(dropin_dir=Path("/nonexistent"), flags={"node": {"name": "a b"}})

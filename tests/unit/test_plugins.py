@@ -50,7 +50,11 @@ async def test_what_is_not_plain_is_left_to_the_plugin(host: Host, tmp_path: Pat
     host.container("box")
     plugins = plugins_of(host, tmp_path)
     good = add_of(tmp_path, network="blue")
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
     for wrong in (
+        add_of(tmp_path, network="blue", unknown=deep),
         add_of(tmp_path, network="blue", unknown=1),
         add_of(tmp_path, network="blue", prevResult=[]),
         add_of(tmp_path, network="blue", prevResult={"routes": 1}),
