@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -236,7 +237,25 @@ def test_del_that_is_refused_or_cannot_be_noted_fails(
     assert plugin("DEL")["code"] == 102
     daemon.refuse("GET", "/v1/endpoints", 503, "unavailable", detail="stopping")
     (tmp_path / "deleted").write_text("in the way")
-    assert plugin("DEL")["code"] == 11
+    error = plugin("DEL")
+    assert (error["code"], error["msg"]) == (
+        11,
+        "stopping; and it cannot be noted for later: File exists",
+    )
+
+
+def test_a_note_that_finds_no_room_leaves_nothing(plugin: Plugin, tmp_path: Path) -> None:
+    done = subprocess.run(
+        PROGRAM, input=json.dumps(plugin.config).encode(), capture_output=True, timeout=20,
+        env={**plugin.environment, "CNI_COMMAND": "DEL"}, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+    )  # fmt: skip
+    assert "it cannot be noted for later: File too large" in json.loads(done.stdout)["msg"]
+    assert not list((tmp_path / "deleted").iterdir())
+
+
+def test_a_path_that_is_no_sockets_is_said_in_words(plugin: Plugin) -> None:
+    assert plugin("ADD", socket=f"/{'x' * 200}")["msg"].endswith(": AF_UNIX path too long")
 
 
 def test_notes_that_are_none_go(daemon: Daemon, plugin: Plugin, tmp_path: Path) -> None:
@@ -252,10 +271,11 @@ def test_notes_that_are_none_go(daemon: Daemon, plugin: Plugin, tmp_path: Path) 
         (folder / name).write_text(text)
     (folder / "e.json").symlink_to("/etc/passwd")
     os.mkfifo(folder / "f.json")
+    (folder / "stays.json").mkdir()
     (folder / "half.new").write_text("{")  # somebody writes it just now
     daemon.on("GET", "/v1/networks/blue", {})
     assert plugin("STATUS") is None
-    assert [file.name for file in folder.iterdir()] == ["half.new"]
+    assert {file.name for file in folder.iterdir()} == {"half.new", "stays.json"}
 
 
 def test_check(daemon: Daemon, plugin: Plugin) -> None:

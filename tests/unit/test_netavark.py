@@ -77,6 +77,30 @@ def test_teardown_leaves_another_runtimes_attachment(daemon: Daemon) -> None:
     assert made(daemon) == [("DELETE", f"/v1/endpoints/{'2' * 16}"), ("DELETE", FOUND)]
 
 
+def test_a_teardown_that_the_daemon_fails_at_is_noted(daemon: Daemon) -> None:
+    daemon.on("GET", "/v1/endpoints", [ATTACHED])
+    daemon.refuse("DELETE", FOUND, 503, "unavailable", detail="the disk is full")
+    assert call(daemon, "teardown", "/run/netns/web", given=execution(PODS)) is None
+    (note,) = (daemon.path.parent / "deleted").iterdir()
+    assert json.loads(note.read_text())["runtime"] == "netavark"
+
+
+def test_a_teardown_that_cannot_be_noted_says_so(daemon: Daemon) -> None:
+    daemon.refuse("GET", "/v1/endpoints", 503, "unavailable", detail="stopping")
+    (daemon.path.parent / "deleted").write_text("in the way")
+    told = call(daemon, "teardown", "/run/netns/web", given=execution(PODS))
+    assert told == "stopping; and it cannot be noted for later: File exists"
+
+
+def test_a_network_that_cannot_go_is_no_hindrance_to_a_teardown(daemon: Daemon) -> None:
+    own = NETWORK | {"name": "red", "labels": {"netd.podman.id": RED["id"]}}
+    daemon.on("GET", "/v1/endpoints", [])
+    daemon.on("GET", "/v1/networks/red", own)
+    daemon.refuse("DELETE", "/v1/networks/red", 503, "unavailable", detail="the disk is full")
+    assert call(daemon, "teardown", "/run/netns/web", given=execution(RED)) is None
+    assert made(daemon) == [("DELETE", "/v1/networks/red")]
+
+
 def test_a_network_goes_when_its_first_container_cannot_be_attached(daemon: Daemon) -> None:
     own = NETWORK | {"name": "red", "labels": {"netd.podman.id": RED["id"]}}
     daemon.on("POST", "/v1/networks", own, 201)

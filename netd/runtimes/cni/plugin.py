@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from netd.runtimes.cni.call import Call
-    from netd.runtimes.shim.tombstones import Tombstone
 
 ABOUT = "netd-cni: containers on netd's networks, for runtimes that speak CNI\n"
 ADD_TIMEOUT_S = 25  # longer than the daemon takes for any call
@@ -122,41 +121,10 @@ def _add(call: Call, silent: bool) -> dict[str, Any]:
 
 def _del(call: Call) -> None:
     """Nothing that a configuration lacks keeps an attachment from being deleted."""
-    from netd.runtimes.shim.tombstones import Tombstone
+    from netd.runtimes.shim.tombstones import Tombstone, delete
 
     tombstone = Tombstone(calls.RUNTIME, call.container, call.name, call.asked_ifname)
-    daemon = Daemon(call.socket, DEL_TIMEOUT_S)
-    try:
-        _delete(daemon, tombstone)
-    except (Unreachable, Refused) as error:
-        if isinstance(error, Refused) and error.status < 500:
-            raise
-        try:
-            file = tombstone.write(daemon.tombstones)
-        except OSError as refusal:
-            raise Failure(
-                TRY_LATER, f"{error}; and it cannot be noted for later: {refusal.strerror}"
-            ) from None
-        if isinstance(error, Unreachable) and not isinstance(error, Silent):
-            _delete_after_all(daemon, tombstone, file)
-
-
-def _delete_after_all(daemon: Daemon, tombstone: Tombstone, file: str) -> None:
-    """The daemon may have looked for tombstones before this one was there, and listen by now."""
-    from netd.runtimes.shim.tombstones import remove
-
-    try:
-        _delete(daemon, tombstone)
-    except (Unreachable, Refused):
-        return
-    remove(file)
-
-
-def _delete(daemon: Daemon, tombstone: Tombstone) -> None:
-    for endpoint in daemon.endpoints(tombstone.container):
-        if tombstone.names(endpoint["labels"]):
-            daemon.detach(endpoint["id"])
-    daemon.work_off()
+    delete(Daemon(call.socket, DEL_TIMEOUT_S), tombstone)
 
 
 def _status(call: Call) -> None:

@@ -115,7 +115,7 @@ def _setup(call: dict[str, Any], netns: str, daemon: Daemon) -> dict[str, Any]:
 
 def _teardown(call: dict[str, Any], daemon: Daemon) -> None:
     """It must not fail for what is gone, nor because the daemon is away: it is told later."""
-    from netd.runtimes.shim.tombstones import Tombstone
+    from netd.runtimes.shim.tombstones import Tombstone, delete
 
     network = call["network"]
     tombstone = Tombstone(
@@ -124,22 +124,16 @@ def _teardown(call: dict[str, Any], daemon: Daemon) -> None:
         network["name"],
         call["network_options"]["interface_name"],
     )
-    try:
-        for endpoint in daemon.endpoints(tombstone.container):
-            if tombstone.names(endpoint["labels"]):
-                daemon.detach(endpoint["id"])
-        if not networks.joined(network):
-            _delete_if_idle(daemon, network)
-    except Unreachable:
-        tombstone.write(daemon.tombstones)
+    if delete(daemon, tombstone) and not networks.joined(network):
+        _leave_nothing(daemon, network)
 
 
 def _leave_nothing(daemon: Daemon, network: dict[str, Any]) -> None:
-    """Podman calls for no teardown of what could not be set up."""
+    """Take the network away with its last container, or the first, which could not be set up."""
     try:
         _delete_if_idle(daemon, network)
     except (Refused, Unreachable):
-        return  # Podman is told why the container has no network, which matters more
+        return  # it goes with the next, and what became of the container matters more
 
 
 def _delete_left_over(daemon: Daemon, path: str, found: dict[str, Any]) -> bool:

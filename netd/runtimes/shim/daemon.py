@@ -80,7 +80,8 @@ class Daemon:
         except BlockingIOError:
             raise Silent(self.timeout_s) from None
         except OSError as error:
-            raise Unreachable(f"netd cannot be reached at {self.path}: {error.strerror}") from None
+            why = error.strerror or error  # the path may be too long for an address
+            raise Unreachable(f"netd cannot be reached at {self.path}: {why}") from None
         try:
             value = jsontext.loads(answer) if answer else None
         except ValueError:

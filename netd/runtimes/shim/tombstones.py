@@ -9,7 +9,14 @@ from __future__ import annotations
 import os
 
 from netd.runtimes.shim import jsontext
-from netd.runtimes.shim.daemon import IFNAME_LABEL, NETWORK_LABEL, RUNTIME_LABEL
+from netd.runtimes.shim.daemon import (
+    IFNAME_LABEL,
+    NETWORK_LABEL,
+    RUNTIME_LABEL,
+    Refused,
+    Silent,
+    Unreachable,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,10 +64,12 @@ class Tombstone:
         name = f"{folder}/{os.getpid()}-{os.urandom(8).hex()}"
         descriptor = os.open(f"{name}.new", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
-        os.rename(f"{name}.new", f"{name}.json")  # noqa: PTH104
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text.encode())
+            os.rename(f"{name}.new", f"{name}.json")  # noqa: PTH104
+        except OSError:
+            remove(f"{name}.new")
+            raise
         return f"{name}.json"
 
 
@@ -74,17 +83,59 @@ def found(folder: str) -> Iterator[tuple[str, Tombstone]]:
         file = f"{folder}/{name}"
         if name.endswith(".json"):
             tombstone = _read(file)
-            if tombstone is None:
-                remove(file)
-            else:
+            if tombstone is not None:
                 yield file, tombstone
+                continue
+            try:
+                remove(file)
+            except OSError:
+                continue  # such as a folder: it does no harm
 
 
 def remove(file: str) -> None:
+    """Raises OSError."""
     try:
         os.unlink(file)  # noqa: PTH108
     except FileNotFoundError:
         return
+
+
+def delete(daemon: Daemon, tombstone: Tombstone) -> bool:
+    """Detach what a tombstone names; where the daemon cannot, leave it, and the answer is False.
+
+    Raises `Refused` for what it never will do, `Unreachable` when it cannot be left.
+    """
+    try:
+        _detach(daemon, tombstone)
+    except (Unreachable, Refused) as error:
+        if isinstance(error, Refused) and error.status < 500:
+            raise
+        try:
+            file = tombstone.write(daemon.tombstones)
+        except OSError as refusal:
+            raise Unreachable(
+                f"{error}; and it cannot be noted for later: {refusal.strerror}"
+            ) from None
+        # The daemon may have looked for tombstones before this one was there, and listen by now.
+        gone = isinstance(error, Unreachable) and not isinstance(error, Silent)
+        return gone and _delete_after_all(daemon, tombstone, file)
+    return True
+
+
+def _delete_after_all(daemon: Daemon, tombstone: Tombstone, file: str) -> bool:
+    try:
+        _detach(daemon, tombstone)
+    except (Unreachable, Refused):
+        return False
+    remove(file)
+    return True
+
+
+def _detach(daemon: Daemon, tombstone: Tombstone) -> None:
+    for endpoint in daemon.endpoints(tombstone.container):
+        if tombstone.names(endpoint["labels"]):
+            daemon.detach(endpoint["id"])
+    daemon.work_off()
 
 
 def work_off(daemon: Daemon) -> None:
