@@ -5,7 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
-from pathlib import Path
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
@@ -73,7 +73,7 @@ def run(network: str, command: tuple[str, ...], **request: Any) -> None:
             say(f"endpoint {made['name']} on {made['network']}: {text(made['addresses'])}")
             resolv.write(_resolv_conf(made["dns"]))
             resolv.flush()
-            Path(resolv.name).chmod(0o644)  # whoever the command becomes reads it
+            os.fchmod(resolv.fileno(), 0o644)  # whoever the command becomes reads it
             code = process.run()
         finally:
             process.end()
@@ -98,11 +98,9 @@ class _Process:
             _become(says, waits, resolv_conf, command)
         os.close(says)
         os.close(waits)
-        self._ended = False
-        # A terminal sends it to both; the command decides what it means.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for number in _FORWARDED:
-            signal.signal(number, self._forward)
+        self._begun = self._ended = False
+        for number in (signal.SIGINT, *_FORWARDED):
+            signal.signal(number, self._heed)
 
     def await_namespaces(self) -> None:
         if not os.read(self._ready, 1):
@@ -110,7 +108,9 @@ class _Process:
 
     def run(self) -> int:
         """Let it begin, and wait for its end; the exit code as shells have it."""
-        os.write(self._go, b"\n")
+        self._begun = True
+        with suppress(BrokenPipeError):  # it has been ended before it began
+            os.write(self._go, b"\n")
         return self._wait()
 
     def end(self) -> None:
@@ -125,8 +125,11 @@ class _Process:
         code = os.waitstatus_to_exitcode(status)
         return code if code >= 0 else _BY_SIGNAL - code
 
-    def _forward(self, number: int, _: FrameType | None) -> None:
-        if not self._ended:
+    def _heed(self, number: int, _: FrameType | None) -> None:
+        """End before the command begins; from then on it decides what a signal means."""
+        if not self._begun:
+            raise SystemExit(_BY_SIGNAL + number)
+        if not self._ended and number != signal.SIGINT:  # a terminal sends that to both
             os.kill(self.pid, number)
 
 

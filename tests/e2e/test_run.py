@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +79,33 @@ def test_exit_codes(host: Host, words: tuple[str, ...], code: int, says: str) ->
     got, out, err = ended(host, *words)
     assert (got, out) == (code, "")
     assert says in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_before_the_command_begins(host: Host, number: signal.Signals) -> None:
+    os.kill(host.daemon_pid, signal.SIGSTOP)
+    try:
+        with running(host, "blue", "--", "echo", "ran") as process:
+            await_true(lambda: heeds_signals(process.pid), within_s=20)
+            process.send_signal(number)
+            await_true(lambda: not children(process.pid))
+            os.kill(host.daemon_pid, signal.SIGCONT)
+            out, err = process.communicate(timeout=20)
+    finally:
+        os.kill(host.daemon_pid, signal.SIGCONT)
+    assert (process.returncode, out, err) == (128 + number, "", "")
+    assert host.client.endpoints() == []
+
+
+def heeds_signals(pid: int) -> bool:
+    """Whether a netctl has come to where it has its child, and handlers."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught & 1 << signal.SIGTERM - 1)
+
+
+def children(pid: int) -> str:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
 
 
 def test_the_command_outlives_netctl_with_its_network(host: Host) -> None:
