@@ -197,10 +197,10 @@ def _ask(engine: Connection, target: str) -> list[dict[str, Any]]:
 def _documents(folder: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
     """The JSON of all files with these endings by name; what is no JSON as its text."""
     try:
-        files = sorted(file for file in Path(folder).iterdir() if file.suffix in suffixes)
+        entries = sorted(entry for entry in Path(folder).iterdir() if entry.suffix in suffixes)
     except OSError as error:
         raise NotFound(f"{folder} cannot be read: {error.strerror}") from error
-    for file in files:
+    for file in filter(Path.is_file, entries):
         text = _text(file)
         try:
             yield file.name, json.loads(text)
@@ -212,7 +212,7 @@ def _lease_files(folder: Path, network: str) -> Iterator[tuple[str, str]]:
     place = folder / network
     if "/" in network or network in ("", ".", "..") or not place.is_dir():
         return
-    for file in place.iterdir():
+    for file in filter(Path.is_file, place.iterdir()):
         yield file.name, _text(file)
 
 

@@ -104,7 +104,7 @@ def test_a_subnet_that_the_host_routes_elsewhere_is_refused(host: Host, engine: 
 
 def test_networks_of_cni_and_podman(host: Host, tmp_path: Path) -> None:
     confs, leases, networks = (tmp_path / name for name in ("net.d", "leases", "networks"))
-    for folder in (confs, leases / "pods", networks):
+    for folder in (confs / "folder.conf", leases / "pods/folder", networks):
         folder.mkdir(parents=True)
     (confs / "10-pods.conflist").write_text(json.dumps(POD))
     (confs / "20-broken.conf").write_text("{")

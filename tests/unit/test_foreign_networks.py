@@ -242,8 +242,8 @@ def test_ranges_of_cni() -> None:
         (changed_plugin(type="macvlan"), "names no master"),
         ({"name": "pods", "plugins": []}, "it cannot be read: IndexError"),
         ({"plugins": POD["plugins"]}, "it cannot be read: KeyError"),
-        (["no", "table"], "it cannot be read: TypeError"),
-        ("{ no JSON", "it cannot be read"),
+        (["no", "table"], "it is no JSON object"),
+        ("{ no JSON", "it is no JSON object"),
     ],
 )
 def test_what_cni_has_and_netd_cannot_says_why(document: Any, why: str) -> None:

@@ -59,6 +59,8 @@ def read_each(
     networks = []
     for name, document in documents:
         try:
+            if not isinstance(document, Mapping):
+                raise Unfit("it is no JSON object")
             found = read(document)
         except Unfit as unfit:
             found = Found(name, {}, refused=str(unfit))
