@@ -20,6 +20,7 @@ _NEEDED = {
 }
 _USEFUL = {
     "macvlan": "macvlan networks need it",
+    "virtual": "virtual addresses of services need it (libnftables 1.0.3)",
     "ifb": "limits on what containers send need it",
     "ipv6": "networks are IPv4 only without it",
     "netns-cookie": "without it (Linux 5.14) a reused namespace inode may go unnoticed",

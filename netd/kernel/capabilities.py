@@ -20,10 +20,13 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from netd.kernel import rtnl_encode
 from netd.kernel.codec import encoded, nested
 from netd.kernel.netlink import Message, NetlinkSocket
+from netd.kernel.nft import Nftables
 from netd.kernel.tc import TrafficControl
 from netd.kernel.uapi import CLONE_NEWNET, NLM_F_CREATE, NLM_F_EXCL, RTM_NEWLINK
+from netd.model.errors import Unavailable
 from netd.plan.objects import Ifb, Object, Redirect, Shaper
 from netd.plan.operations import Operation
+from netd.plan.virtual_rules import declaration_of_slots
 
 LINK_KINDS: Final = ("bridge", "ifb", "ipvlan", "macvlan", "veth", "vxlan", "wireguard")
 
@@ -41,7 +44,8 @@ def probe() -> frozenset[str]:
 
     `bridge`, `ifb`, `ipvlan`, `macvlan`, `veth`, `vxlan`, `wireguard`: links of that kind;
     `tbf`, `mirred`: limits on what a link sends, and on what it receives; `nft`: NAT in an
-    nftables table of family inet; `ipv6`, `sctp`: sockets of that protocol;
+    nftables table of family inet; `virtual`: maps as virtual addresses need them, which
+    libnftables knows since 1.0.3; `ipv6`, `sctp`: sockets of that protocol;
     `netns-cookie`: SO_NETNS_COOKIE; `br-netfilter`: bridged frames can reach iptables.
     Takes about 10 ms, more when modules are loaded. Raises OSError without CAP_SYS_ADMIN.
     """
@@ -57,6 +61,8 @@ def _probe_in_own_namespace() -> frozenset[str]:
         found = _link_kinds(rtnl) | _traffic_control(rtnl)
         if not netfilter.send(nat_chain()):
             found.add("nft")
+            if _has_maps_of_slots():
+                found.add("virtual")
         if rtnl.namespace_cookie():
             found.add("netns-cookie")
     if _has_socket(socket.AF_INET6, socket.SOCK_DGRAM, 0):
@@ -66,6 +72,17 @@ def _probe_in_own_namespace() -> frozenset[str]:
     if Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists():
         found.add("br-netfilter")
     return frozenset(found)
+
+
+def _has_maps_of_slots() -> bool:
+    try:
+        nftables = Nftables()
+    except Unavailable:
+        return False
+    try:
+        return nftables.takes(declaration_of_slots("probe", 4, 2, near=True))
+    finally:
+        nftables.close()
 
 
 def _link_kinds(rtnl: NetlinkSocket) -> set[str]:

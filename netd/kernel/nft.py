@@ -24,7 +24,7 @@ from netd.kernel.nft_decode import (
     recorded_digests,
 )
 from netd.model.errors import Invalid, KernelFailure, Unavailable
-from netd.plan.firewall import TABLE, element_text, key_text
+from netd.plan.firewall import TABLE, element_text, has_set, key_text
 from netd.plan.objects import Ruleset, SetElement, State, state_of
 from netd.plan.operations import Failure, Operation, Verb
 
@@ -107,6 +107,10 @@ class Nftables:
             return dict(self._seen)
         raise KernelFailure("nft: other programs change tables too fast for them to be read")
 
+    def takes(self, declaration: str) -> bool:
+        """Whether a set or map that is declared so can be in a table; one is made with it."""
+        return not self._run(f"table {TABLE} {{\n{declaration}}}\n")[1]
+
     def query(self, command: str) -> Listing:
         """Run a `list` command; the objects it lists, [] when there is no such thing.
 
@@ -151,7 +155,11 @@ class Nftables:
         One transaction replaces the whole table, elements included, so no packet meets a half
         of it, however the old one looked. Elements that the new sets do not take stay out.
         """
-        kept = [obj for obj in self.observe().values() if isinstance(obj, SetElement)]
+        kept = [
+            obj
+            for obj in self.observe().values()
+            if isinstance(obj, SetElement) and has_set(ruleset, obj.set_name)
+        ]
         script = _REPLACE + ruleset.script + _DIGESTS_SET
         _, error = self._run(script + _commands(_additions(kept)))
         if error and kept:

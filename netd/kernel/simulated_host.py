@@ -20,7 +20,9 @@ DEFAULT_FACTS: Final = Facts(
     addresses=(AddressFact(link="eth0", address="192.0.2.10/24"),),
     routes=(RouteFact(destination="0.0.0.0/0", link="eth0", gateway="192.0.2.1"),),
     nameservers=("192.0.2.53",),
-    capabilities=frozenset({"nft", "bridge", "veth", "macvlan", "ipvlan", "ifb", "tbf", "vxlan"}),
+    capabilities=frozenset(
+        {"nft", "virtual", "bridge", "veth", "macvlan", "ipvlan", "ifb", "tbf", "vxlan"}
+    ),
 )
 
 

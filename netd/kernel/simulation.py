@@ -23,7 +23,7 @@ from netd.kernel.simulated_tunnels import (
 )
 from netd.model.errors import Invalid
 from netd.plan.diff import is_made_anew
-from netd.plan.firewall import element_text
+from netd.plan.firewall import element_text, has_set
 from netd.plan.objects import (
     HOST,
     Address,
@@ -139,6 +139,8 @@ class Simulation:
                 self._leave_bridge(obj)
             case Bridge(), Bridge() if obj.mac != now.mac:
                 self._forget_neighbours(obj)  # neigh_changeaddr() in net/core/neighbour.c
+            case Ruleset(), _:
+                self._delete_elements(obj.ns, but_of=obj)
             case _:
                 pass
         if isinstance(obj, Link) and not obj.up:
@@ -160,7 +162,7 @@ class Simulation:
                     self.become(route, left)
             case Ruleset():
                 self._drop(obj)
-                self._delete_elements(obj)
+                self._delete_elements(obj.ns)
             case _:
                 self._drop(obj)
 
@@ -285,7 +287,8 @@ class Simulation:
             element_text(element)
         except Invalid as invalid:
             raise Refused(errno.EINVAL) from invalid
-        if not any(ruleset.ns == element.ns for ruleset in self.of_type(Ruleset)):
+        rulesets = (ruleset for ruleset in self.of_type(Ruleset) if ruleset.ns == element.ns)
+        if not any(has_set(ruleset, element.set_name) for ruleset in rulesets):
             raise Refused(errno.ENOENT)
 
     def _add_peer(self, veth: Veth, tagged: bool) -> None:
@@ -359,7 +362,9 @@ class Simulation:
             if route.link_key == link.key:
                 self._drop(route)
 
-    def _delete_elements(self, ruleset: Ruleset) -> None:
+    def _delete_elements(self, ns: str, but_of: Ruleset | None = None) -> None:
+        """All there are; or those of which these rules have no set."""
         for element in self.of_type(SetElement):
-            if element.ns == ruleset.ns:
+            is_kept = but_of is not None and has_set(but_of, element.set_name)
+            if element.ns == ns and not is_kept:
                 self._drop(element)

@@ -4,8 +4,9 @@ Networks, endpoints and ports come and go as elements of sets; no rule is ever a
 of them. So the cost of a packet does not grow with what exists, a change is one element, and
 the rules can be compared with what they should be by one digest.
 
-The text loads with nft 1.0.2 and runs on Linux 5.10 and later: numeric priorities, because
-older nft knows names for some hooks only; `iifname` in postrouting is known since Linux 5.7.
+The text loads with nft 1.0.2, but for virtual addresses, and runs on Linux 5.10 and later: numeric
+priorities, because older nft knows names for some hooks only; `iifname` in postrouting is known
+since Linux 5.7.
 """
 
 import hashlib
@@ -214,7 +215,11 @@ def ruleset(
     netd: for hosts that did not forward before. `tunnel_port` is the UDP port of VXLAN on a host
     with overlay networks. `virtual` is for a host of a cluster that has virtual addresses.
     """
-    sets = "".join(_declaration(name, spec) for name, spec in SETS.items())
+    sets = "".join(
+        _declaration(name, spec)
+        for name, spec in SETS.items()
+        if virtual is not None or not spec.slots
+    )
     parts = dict.fromkeys(("translate", "translate_own", "masquerade", "refuse"), "")
     parts["guard"] = _GUARD if forward_guard else ""
     if virtual is not None:
@@ -230,6 +235,11 @@ def ruleset(
         chains += chains_of(virtual)
     script = f"table {TABLE} {{\n{sets}{chains}}}\n"
     return Ruleset(digest=hashlib.sha256(script.encode()).hexdigest()[:16], script=script)
+
+
+def has_set(rules: Ruleset, name: str) -> bool:
+    """Whether these rules come with the set or map of that name."""
+    return f" {name} {{ type" in rules.script
 
 
 def network_elements(network: Network, bridge: str) -> list[SetElement]:

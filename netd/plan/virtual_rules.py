@@ -1,8 +1,8 @@
 """The firewall's rules for virtual addresses of services: constant, and fed by maps of slots.
 
-The maps are declared by `typeof` (nft 0.9.4), as `type` has no word for a number. All are
-declared by `numgen`: nft 1.0.6 crashes when it lists a map that is declared by `jhash`. The
-kernel has both numbers in its own byte order, and nft writes the keys so.
+The maps are declared by `typeof`, as `type` has no word for a number; as a part of a key nft takes
+one since 1.0.3. All are declared by `numgen`: nft 1.0.6 crashes when it lists a map that is
+declared by `jhash`. The kernel has both numbers in its own byte order, and nft writes the keys so.
 """
 
 from collections.abc import Iterator

@@ -24,8 +24,10 @@ from netd.plan.objects import (
     VethPeer,
 )
 from netd.plan.tunnels import ALL_HOSTS, FdbEntry, Neighbour, Vxlan
+from netd.plan.virtual_rules import VirtualPools
 from tests.contract.lab import Lab
 
+POOLS = VirtualPools("10.191.0.0/16", "fd6e:6574:6400::/112")
 MAC = "02:42:0a:14:00:01"
 OTHER_MAC = "02:42:0a:14:00:99"
 BLUE = Bridge(owner="net-1", name="nd-blue", mac=MAC, mtu=1500)
@@ -203,7 +205,11 @@ def slot(_box: str) -> Case:
         element=("10.191.0.9", "udp", "53", "2"),
         value=("10.20.0.2", "5353"),
     )
-    return [ruleset(forward_guard=False)], element, replace(element, value=("10.20.0.3", "53"))
+    return (
+        [ruleset(forward_guard=False, virtual=POOLS)],
+        element,
+        replace(element, value=("10.20.0.3", "53")),
+    )
 
 
 def free_veth(box: str) -> Case:
@@ -402,6 +408,15 @@ async def test_a_changed_ruleset_keeps_its_elements(lab: Lab) -> None:
     await lab.converge(old, *elements)
     plan = await lab.converge(new, *elements)
     assert [op.text() for op in plan] == [f"change {new.text()}"]
+
+
+async def test_elements_go_with_the_sets_that_new_rules_have_not(lab: Lab) -> None:
+    (with_slots,), goes, _ = slot("")
+    _, stays, _ = mapping("")
+    without = ruleset(forward_guard=False)
+    await lab.converge(with_slots, goes, stays)
+    await lab.converge(without, stays)
+    assert goes.key not in await lab.see(without, stays, goes)
 
 
 async def test_elements_go_with_the_ruleset(lab: Lab) -> None:

@@ -13,10 +13,11 @@ from netd.plan.diff import difference
 from netd.plan.firewall import SETS, network_elements, ruleset
 from netd.plan.objects import Object, Ruleset, SetElement, State, state_of
 from netd.plan.operations import Operation, Verb
-from netd.plan.virtual_rules import client_number
+from netd.plan.virtual_rules import VirtualPools, client_number
 from tests.netns.conftest import run
 
-RULES = ruleset(forward_guard=True)
+POOLS = VirtualPools(ipv4="10.191.0.0/16", ipv6="fd6e:6574:6400::/112")
+RULES = ruleset(forward_guard=True, virtual=POOLS)
 BLUE = network_elements(
     Network(id="b" * 16, name="blue", driver="bridge", subnets=("10.20.0.0/20", "fd00:1::/64")),
     "nd-blue",
@@ -177,7 +178,7 @@ def test_a_malformed_element_fails_alone_and_never_reaches_nft(
 
 
 def test_what_the_kernel_refuses_fails_alone(nft: Nftables) -> None:
-    add(nft, RULES)
+    add(nft, ruleset(forward_guard=True))
     run("nft", "flush chain inet netd filter_forward")
     run("nft", "delete set inet netd internal")
     refused = SetElement(owner="e1", set_name="internal", element=("nd-x",))

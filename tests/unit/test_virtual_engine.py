@@ -28,7 +28,7 @@ from netd.plan.objects import SetElement
 from netd.plan.virtual import Flows, wished
 from netd.plan.virtual_rules import client_number
 from netd.plan.virtual_views import LINK
-from tests.unit.engine_fixture import DISK_FULL, Host
+from tests.unit.engine_fixture import DISK_FULL, FACTS, Host
 from tests.unit.memory_cluster import Mesh
 
 HTTP = VirtualSpec(ports=(VirtualPort(port=80),), drain_s=0.0)
@@ -94,6 +94,29 @@ async def checked(host: Host) -> None:
 
 
 # What there is
+
+
+async def test_a_host_whose_nftables_knows_no_such_maps_has_all_but_virtual_addresses(
+    hosts: list[Host],
+) -> None:
+    one, two, _ = hosts
+    await two.reboot(capabilities=FACTS.capabilities - {"virtual"})
+    await two.engine.cluster.join([one.cluster.address], None)
+    await register(one, "w1", "192.0.2.21")
+    await expose(one)
+    await settled(one, two)
+    assert targets(one) == {"192.0.2.21:8080"}
+    assert elements(two) == []
+    (shown,) = two.engine.virtuals.all()
+    assert "libnftables is older" in shown.conditions[0].detail
+    with pytest.raises(Unavailable, match="on another host"):
+        await expose(two, "other")
+    await two.network("blue")
+    await two.attach("blue", "c1")
+    await checked(two)
+    await one.engine.virtuals.delete("web")
+    await settled(one, two)
+    assert two.engine.virtuals.all() == ()
 
 
 async def test_they_are_the_same_on_all_hosts_and_all_have_a_way_to_them(hosts: list[Host]) -> None:

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 200  # services in one batch: others on the event loop wait while it is composed
 FAILED = "virtual-failed"  # a condition of the service's owner
+UNABLE = "virtual addresses lead nowhere on this host: its libnftables is older than 1.0.3"
 
 
 class Balancing:
@@ -100,6 +101,11 @@ class Balancing:
     def waiting(self) -> int:
         return len(self._dirty)
 
+    @property
+    def is_able(self) -> bool:
+        """Whether this host's nftables can lead virtual addresses to instances."""
+        return "virtual" in self._parts.facts.capabilities
+
     # A host's life
 
     async def restore(self) -> None:
@@ -148,6 +154,9 @@ class Balancing:
                 del self._gone[each.id]
             if not dirty:
                 return
+            if not self.is_able:
+                self._say_unable(dirty)
+                return
             self.batches += 1
             moved = self._mirrored(dirty)
             owners = [*map(owner_of, dirty), *moved]
@@ -160,6 +169,20 @@ class Balancing:
                 operations += self._take_over(changed)
                 await self._apply(operations, owners)
             await self._forget(before, changed, gone)
+
+    def _say_unable(self, names: Iterable[str]) -> None:
+        conditions, since = self._parts.conditions, self._parts.now()
+        unable = Condition(
+            code=FAILED,
+            severity="error",
+            detail=UNABLE,
+            remedy="install a newer libnftables1, and start netd again",
+            since=since,
+        )
+        for name in names:
+            conditions.replace(
+                owner_of(name), FAILED, [unable] if self._catalogue.find(name) else []
+            )
 
     def _mirrored(self, names: Iterable[str]) -> set[str]:
         """The endpoints that begin or cease to have instances of these services."""

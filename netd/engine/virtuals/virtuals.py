@@ -13,13 +13,13 @@ from netd.engine.parts import Parts
 from netd.engine.services.catalogue import Catalogue as Services
 from netd.engine.services.rules import check_name
 from netd.engine.times import rfc3339
-from netd.engine.virtuals.balancing import Balancing
+from netd.engine.virtuals.balancing import UNABLE, Balancing
 from netd.engine.virtuals.catalogue import Catalogue
 from netd.engine.virtuals.definitions import CLAIMS, Definition, check_spec
 from netd.engine.virtuals.inherited import owner_of
 from netd.engine.virtuals.instances import Instances
 from netd.model.endpoint import Endpoint
-from netd.model.errors import NotFound
+from netd.model.errors import NotFound, Unavailable
 from netd.model.network import Network
 from netd.model.service import Service, Virtual, VirtualSpec
 from netd.plan.virtual import addresses_of
@@ -124,6 +124,8 @@ class Virtuals:
         """
         check_name(service, "service")
         check_spec(spec)
+        if not self._balancing.is_able:
+            raise Unavailable(f"{UNABLE}; expose the service on another host")
         async with self._one_at_a_time:
             known = self._catalogue.find(service)
             created = known is None
