@@ -50,14 +50,18 @@ def connected(host: Host) -> bool:
 
 
 @contextmanager
-def host_with_registry() -> Iterator[Host]:
-    """A host whose daemon has a registry, which follows it."""
+def host_with_registry(source: Path | None = None) -> Iterator[Host]:
+    """A host whose daemon has a registry, which follows it. `source` is where netd's package is, if
+    not in this checkout.
+    """
     # In a folder that the registry's user can reach, unlike pytest's.
     with tempfile.TemporaryDirectory(prefix="netd-dns-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)
         host = Host(stack, folder)
         host.registry = True
+        if source is not None:
+            host.around = ("env", "--chdir", "/", f"PYTHONPATH={source}")
         host.start_daemon()
         await_true(lambda: connected(host), 10)
         yield host

@@ -1,6 +1,7 @@
 """Names answered by the registry's own process, to containers and to the host."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.e2e.registry_lab import (
     registry_pid,
 )
 
+ROOT = Path(__file__).parents[2]
 CAP_NET_BIND_SERVICE = 1 << 10
 
 
@@ -44,6 +46,20 @@ def own_host() -> Iterator[Host]:
     with host_with_registry() as host:
         host.client.create_network(name="blue", driver="bridge")
         yield host
+
+
+def test_netd_runs_from_a_folder_that_only_root_can_read(tmp_path: Path, stack: ExitStack) -> None:
+    source = tmp_path / "root"
+    source.mkdir(mode=0o700)
+    shutil.copytree(ROOT / "netd", source / "netd", ignore=shutil.ignore_patterns("__pycache__"))
+    with host_with_registry(source) as host:
+        host.client.create_network(name="blue", driver="bridge")
+        web = host.container()
+        endpoint = host.attach("blue", web, name="web")
+        asker = Asker(stack, web)
+        await_true(lambda: asker.ask(gateway(endpoint), "web") == f"NOERROR {ip_of(endpoint)}", 10)
+        command = Path(f"/proc/{registry_pid(host)}/environ").read_bytes()
+        assert f"PYTHONPATH={source}".encode() in command
 
 
 # What is answered

@@ -14,7 +14,6 @@ from netd.model.endpoint import PortMapping
 from netd.model.service import Check
 from netd.model.views import Finding, PlannedOperation
 from netd.registry.http.call import Target
-from netd.registry.page.assets import Assets
 from netd.registry.page.cluster import ENDPOINTS_MAX, HOSTS_MAX, NETWORKS_MAX
 from netd.registry.page.document import SECTIONS, document, section_of
 from netd.registry.page.html import WORD_MAX, Markup, element, listed, words
@@ -47,7 +46,7 @@ def shown(name: str, of: View) -> Shown:
 def whole(of: View) -> Shown:
     sections = Markup("".join(section_of(name, 1, SECTIONS[name][1](of)) for name in SECTIONS))
     zone = of.holdings.zone
-    return Shown(document(zone.node, zone.zone, sections, of.query, Assets.load(), "run"))
+    return Shown(document(zone.node, zone.zone, sections, of.query, "run"))
 
 
 def furnished(word: str, query: Query | None = None) -> View:

@@ -17,7 +17,7 @@ from netd.naming.values import Scope
 from netd.registry.feed import Feed
 from netd.registry.http.caller import Callers
 from netd.registry.page import looking, rendering, routes
-from netd.registry.page.assets import Assets
+from netd.registry.page.assets import ASSETS
 from netd.registry.page.document import SECTIONS
 from netd.registry.page.guard import HEADERS
 from netd.registry.page.page import Page
@@ -113,7 +113,7 @@ async def test_what_a_browser_may_do_is_said_with_each_answer(tmp_path: Path) ->
 async def test_files_can_be_kept_for_ever(tmp_path: Path) -> None:
     async with page_lab(tmp_path) as lab:
         _, text = await lab.get()
-        for asset in Assets.load():
+        for asset in ASSETS:
             assert asset.href in text
             async with lab.http.get(lab.url + asset.href) as answer:
                 assert answer.status == 200
@@ -141,7 +141,7 @@ async def test_it_is_for_looking_only(tmp_path: Path) -> None:
 
 async def test_a_name_that_may_lead_anywhere_is_refused(tmp_path: Path) -> None:
     async with page_lab(tmp_path) as lab:
-        for path in ("/", "/watch", "/section/members", Assets.load().script.href):
+        for path in ("/", "/watch", "/section/members", ASSETS.script.href):
             status, text = await lab.get(path, Host="evil.example:8501")
             assert status == 421, path
             assert "evil.example" in text

@@ -30,11 +30,6 @@ class Assets(NamedTuple):
     script: Asset
     icon: Asset
 
-    @classmethod
-    def load(cls) -> "Assets":
-        """Raises OSError where a file is missing from the installation."""
-        return cls(*map(_load, _KINDS))
-
     def find(self, name: str) -> Asset | None:
         return next((asset for asset in self if asset.name == name), None)
 
@@ -44,3 +39,7 @@ def _load(name: str) -> Asset:
     digest = hashlib.sha256(content).hexdigest()[:16]
     stem, _, suffix = name.rpartition(".")
     return Asset(f"{stem}.{digest}.{suffix}", _KINDS[name], content, f'"{digest}"')
+
+
+# Read with the module: later the process may be a user that cannot read the folder.
+ASSETS: Final = Assets(*map(_load, _KINDS))

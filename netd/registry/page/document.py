@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from netd.registry.page.assets import Assets
+from netd.registry.page.assets import ASSETS
 from netd.registry.page.cluster import members, networks, topology
 from netd.registry.page.endpoints import endpoints
 from netd.registry.page.html import NOTHING, Attributes, Markup, element, joined, void
@@ -38,12 +38,10 @@ def section_of(name: str, version: int, content: Markup) -> Markup:
     return element("section", attributes, content)
 
 
-def document(
-    node: str, zone: str, sections: Markup, query: Query, assets: Assets, run: str
-) -> Markup:
+def document(node: str, zone: str, sections: Markup, query: Query, run: str) -> Markup:
     """`run` tells this process from an earlier one, whose script may be another."""
     title = f"netd on {node}" if node else "netd"
-    head = element("head", None, *_head(title, assets, query))
+    head = element("head", None, *_head(title, query))
     body = element(
         "body",
         None,
@@ -57,15 +55,15 @@ def document(
     return Markup("<!DOCTYPE html>\n" + html)
 
 
-def _head(title: str, assets: Assets, query: Query) -> list[Markup]:
+def _head(title: str, query: Query) -> list[Markup]:
     parts = [
         void("meta", {"charset": "utf-8"}),
         void("meta", {"name": "viewport", "content": "width=device-width, initial-scale=1"}),
         void("meta", {"name": "color-scheme", "content": "light dark"}),
         element("title", None, title),
-        void("link", {"rel": "stylesheet", "href": assets.style.href}),
-        void("link", {"rel": "icon", "type": "image/svg+xml", "href": assets.icon.href}),
-        element("script", {"src": assets.script.href, "defer": ""}),
+        void("link", {"rel": "stylesheet", "href": ASSETS.style.href}),
+        void("link", {"rel": "icon", "type": "image/svg+xml", "href": ASSETS.icon.href}),
+        element("script", {"src": ASSETS.script.href, "defer": ""}),
     ]
     if query.reload:
         again = void("meta", {"http-equiv": "refresh", "content": RELOAD_S})

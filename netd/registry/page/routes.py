@@ -10,7 +10,7 @@ from aiohttp import web
 
 from netd.registry.http.call import Call, Failure
 from netd.registry.http.routing import Handler, Route, Routes
-from netd.registry.page.assets import Assets
+from netd.registry.page.assets import ASSETS
 from netd.registry.page.document import SECTIONS, document
 from netd.registry.page.guard import CACHED, HEADERS, UNCACHED, admit
 from netd.registry.page.looking import Looking
@@ -40,7 +40,6 @@ class Paths:
         self._looking = looking
         self._names = names
         self._enabled = enabled
-        self._assets = Assets.load()
         self._run = secrets.token_hex(8)
 
     @property
@@ -63,7 +62,7 @@ class Paths:
         query = Query.of(call.target)
         sections = await self._rendering.page(query)
         node, zone = self._names()
-        return _html(document(node, zone, sections, query, self._assets, self._run))
+        return _html(document(node, zone, sections, query, self._run))
 
     async def section(self, call: Call) -> web.StreamResponse:
         if call.rest not in SECTIONS:
@@ -72,7 +71,7 @@ class Paths:
         return _html(self._rendering.section(call.rest, Query.of(call.target)))
 
     async def asset(self, call: Call) -> web.StreamResponse:
-        asset = self._assets.find(call.rest)
+        asset = ASSETS.find(call.rest)
         if asset is None:
             raise Failure(404, "There is no such file")
         fields = {"ETag": asset.etag, **CACHED}
