@@ -17,7 +17,7 @@ class ServiceManager:
     """The way to the service manager. `watchdog_s` is how often it wants a sign of life.
 
     Takes its variables out of the environment, so that no child process takes them for its
-    own. A sign of life is due at half of `watchdog_s`; None when there is no watchdog.
+    own. `watchdog_s` is None when there is no watchdog.
     """
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:

@@ -49,6 +49,9 @@ from netd.systemd import ServiceManager
 
 log = logging.getLogger(__name__)
 
+# With as many signs of life as this in the watchdog's time, the deadline passes before that does:
+# netd ends by itself, and its log says why.
+SIGNS_OF_LIFE = 4
 PROGRESS_DEADLINE_S = 20.0
 
 
@@ -240,7 +243,7 @@ class Daemon:
                 ) from None
             self._manager.alive()
             self._manager.status(_summary(engine))
-            await asyncio.sleep(self._manager.watchdog_s / 2)
+            await asyncio.sleep(self._manager.watchdog_s / SIGNS_OF_LIFE)
 
 
 def keys_in_etcd(config: Config, listeners: KeyListeners, health: SessionHealth) -> KeyValues:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from netd.daemon.serve import PROGRESS_DEADLINE_S, SIGNS_OF_LIFE
 from netd.model.names import (
     bridge_name,
     ifb_name,
@@ -179,6 +180,7 @@ def test_the_services_speak_the_managers_protocol() -> None:
         service = section(name, "Service")
         assert service["Type"] == ["notify"]
         assert service["WatchdogSec"] == ["30s"]
+    assert 30 / SIGNS_OF_LIFE + PROGRESS_DEADLINE_S < 30  # netd says first why it ends
     assert section("netd.socket", "Socket")["FileDescriptorName"] == ["netd.socket"]
 
 
