@@ -25,6 +25,13 @@ def test_a_wrong_argument_is_answered_with_the_usage(command: str) -> None:
     assert done.stdout == ""
 
 
+def test_the_package_depends_on_what_its_scripts_call() -> None:
+    text = (ROOT / "scripts/build-deb").read_text()
+    (depends,) = re.findall(r"^Depends: (.*)$", text, re.MULTILINE)
+    assert "systemd-sysusers netd.conf\n" in text  # which must not fail
+    assert "systemd" in depends.split(", ")
+
+
 def test_the_check_that_failed_is_named() -> None:
     text = (ROOT / "scripts/test").read_text()
     functions = re.findall(r"^(?:heading|check)\(\) \{.*?\}$", text, re.MULTILINE | re.DOTALL)
