@@ -11,10 +11,12 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout, suppress
 
 from netd.cli import endpoint, main, network, plan
+from netd.runtimes.cni import adding, plugin
+from netd.runtimes.shim import tombstones
 from tests.e2e.wire import ask, call, connect, request
 
 # netctl imports these when it uses them, which is too late for the user.
-NEEDED = (endpoint, network, plan, shlex)
+NEEDED = (endpoint, network, plan, shlex, adding, tombstones)
 
 
 def make_calls(socket: str, calls: str) -> None:
@@ -37,6 +39,18 @@ def run_netctl(socket: str, *arguments: str) -> None:
         except SystemExit as end:
             code = int(end.code or 0)
     print(json.dumps({"code": code, "out": out.getvalue(), "err": err.getvalue()}))
+
+
+def run_cni(socket: str) -> None:
+    """Codes of an ADD and a DEL."""
+    config = {"cniVersion": "1.0.0", "name": "net", "network": "blue", "socket": socket}
+    environment = {"CNI_CONTAINERID": "c", "CNI_NETNS": "/run/netns/c", "CNI_IFNAME": "eth0"}
+    codes = []
+    for command in ("ADD", "DEL"):
+        called = {**environment, "CNI_COMMAND": command}
+        _, text = plugin.answer(called, lambda: json.dumps(config).encode())
+        codes.append(json.loads(text)["code"])
+    print(json.dumps(codes))
 
 
 def hold_connections(socket: str, number: str) -> None:

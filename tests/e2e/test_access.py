@@ -139,6 +139,11 @@ def test_netctl_tells_a_viewer_what_he_lacks(host: Host) -> None:
     assert f"not allowed to connect to {host.socket}" in kept_out["err"]
 
 
+def test_a_plugin_of_others_is_told_that_it_may_not(host: Host) -> None:
+    """Not to try again later: that would be for ever."""
+    assert run_as(host, "run_cni", uid=NOBODY, gid=STRANGERS) == [102, 102]
+
+
 def test_one_user_cannot_take_all_connections(host: Host) -> None:
     with start_as(host, "hold_connections", "1100", uid=NOBODY, gid=VIEWERS) as process:
         assert process.stdout is not None

@@ -79,6 +79,9 @@ class Daemon:
             status, answer = self._exchange(head.encode() + b"\r\n" + text)
         except BlockingIOError:
             raise Silent(self.timeout_s) from None
+        except PermissionError:
+            detail = f"not allowed to connect to {self.path}: root is, and the group netd"
+            raise Refused(403, {"code": "forbidden", "detail": detail}) from None
         except OSError as error:
             why = error.strerror or error  # the path may be too long for an address
             raise Unreachable(f"netd cannot be reached at {self.path}: {why}") from None
