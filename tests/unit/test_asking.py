@@ -175,6 +175,13 @@ def test_a_daemon_that_is_silent_is_waited_for_once(
         (b'{"type": "socket"}', None),
         (b'{"type": "socket", "b": "/a"}', None),
         (b'{"socket', DEFAULT_SOCKET),
+        (b'{"socket"', None),
+        (b'{"socket":', None),
+        (b'{"args": {"a": "}"}, "socket": "/a"}', b"/a"),
+        (b'{"args": {"socket": "/b"}}', None),
+        (b'{"args": {"a": "}}", "socket": "/b"}}', None),
+        (b'{"args": {"a": "}\\"", "b": {"socket": "/b"}}}', None),
+        (b'{"args": [{"socket": "/b"}]}', None),
     ],
 )
 def test_the_socket(config: bytes, path: bytes | None) -> None:

@@ -19,7 +19,7 @@ TIMEOUT_S = 25  # longer than the daemon takes for any call
 INPUT_BYTES_MAX = 65536  # more goes the long way
 ANSWER_BYTES_MAX = 1024 * 1024
 
-_KEY = b'"socket"'
+_KEY = b"socket"
 _NAMES = (
     b"CNI_COMMAND",
     b"CNI_CONTAINERID",
@@ -101,14 +101,19 @@ class ShortWay:
 def socket_of(config: bytes) -> "bytes | None":
     """The daemon's socket by CNI's configuration; None where that is not seen at once.
 
-    It may be somebody else's `socket`, deeper within: the daemon sees which it is.
+    One deeper within is not netd's: it may be a container's, such as a pod's annotation, and whoever
+    listens there would make the result.
     """
-    _, key, after = config.partition(_KEY)
-    if not key:
+    if b'"%s"' % _KEY not in config:
         return DEFAULT_SOCKET
-    colon, _, rest = after.partition(b'"')
-    path = rest.partition(b'"')[0]
-    return path if colon.strip() == b":" and is_plain(path) and _KEY not in rest else None
+    parts = config.split(b'"')  # those with odd numbers are in quotes, where none is escaped
+    at = parts.index(_KEY)
+    before = b"".join(parts[:at:2])
+    plain = b"\\" not in config and at % 2 == 1 and parts.count(_KEY) == 1
+    if not plain or len(parts) < at + 3 or parts[at + 1].strip() != b":":
+        return None
+    deep = before.count(b"{") - before.count(b"}") != 1
+    return None if deep or not is_plain(parts[at + 2]) else parts[at + 2]
 
 
 def is_plain(text: bytes) -> bool:
