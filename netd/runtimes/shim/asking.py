@@ -101,8 +101,8 @@ class ShortWay:
 def socket_of(config: bytes) -> "bytes | None":
     """The daemon's socket by CNI's configuration; None where that is not seen at once.
 
-    One deeper within is not netd's: it may be a container's, such as a pod's annotation, and whoever
-    listens there would make the result.
+    One deeper within is not netd's: it may be a container's, such as a pod's annotation, and
+    whoever listens there would make the result.
     """
     if b'"%s"' % _KEY not in config:
         return DEFAULT_SOCKET
