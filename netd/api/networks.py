@@ -2,11 +2,19 @@
 
 from typing import Final
 
+import msgspec
+
 from netd.api.call import Call, Nothing, Reply
 from netd.api.routing import AnyRoute, Route
 from netd.model.errors import Conflict, Exhausted, KernelFailure, NotFound
 from netd.model.network import Network, NetworkSpec
 from netd.model.views import Reclaim, Reclaimed
+
+
+class Deletion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether the network is to come again, so that its subnets are not given to others."""
+
+    keep_subnets: bool = False
 
 
 async def create(call: Call[Nothing, NetworkSpec]) -> Reply:
@@ -26,8 +34,9 @@ async def reclaim(call: Call[Nothing, Reclaim]) -> Reply:
     return Reply(200, await call.cases.reclaim(call.path["network"], call.body.members))
 
 
-async def delete(call: Call[Nothing, Nothing]) -> Reply:
-    await call.cases.delete_network(call.path["network"])
+async def delete(call: Call[Deletion, Nothing]) -> Reply:
+    keep = call.query.keep_subnets
+    await call.cases.delete_network(call.path["network"], keep_subnets=keep)
     return Reply(204)
 
 
@@ -64,6 +73,7 @@ ROUTES: Final[tuple[AnyRoute, ...]] = (
         path="/v1/networks/{network}",
         handler=delete,
         summary="Delete a network that has no endpoints, by name or id",
+        query=Deletion,
         kind="none",
         statuses={204: "Deleted, or not there"},
         errors=(Conflict, KernelFailure),

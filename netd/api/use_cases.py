@@ -273,8 +273,10 @@ class UseCases(Protocol):
         """Raises `NotFound`."""
         ...
 
-    async def delete_network(self, ref: str) -> None:
-        """Raises `Conflict` while endpoints use it; does nothing when it is gone."""
+    async def delete_network(self, ref: str, *, keep_subnets: bool = False) -> None:
+        """Raises `Conflict` while endpoints use it; does nothing when it is gone. With
+        `keep_subnets` no other network gets its subnets without asking for them.
+        """
         ...
 
     async def reclaim(self, ref: str, members: Sequence[str]) -> Reclaimed:

@@ -161,6 +161,7 @@ class Engine:
         swept = await restore(parts, snapshot, self._publishing, self._blocks)
         await self._overlays.restore(snapshot)
         self.notes.restore(snapshot.facts)
+        self._networks.kept_subnets.restore(snapshot.facts)
         self.services.following.restore(snapshot)
         await self.kv.restore(snapshot)
         await self.virtuals.restore(snapshot)
@@ -262,9 +263,9 @@ class Engine:
     def network(self, ref: str) -> Network:
         return self._showing.network(self._networks.network(ref))
 
-    async def delete_network(self, ref: str) -> None:
+    async def delete_network(self, ref: str, *, keep_subnets: bool = False) -> None:
         known = self._networks.find(ref)
-        await self._networks.delete(ref)
+        await self._networks.delete(ref, keep_subnets=keep_subnets)
         if known is not None:
             self._network_changed(known.name)
 

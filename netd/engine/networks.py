@@ -10,6 +10,7 @@ import msgspec
 from netd.engine.failures import explain
 from netd.engine.host import Host
 from netd.engine.interfaces import Change
+from netd.engine.kept_subnets import KeptSubnets
 from netd.engine.overlay.overlays import Overlays
 from netd.engine.parts import Parts
 from netd.engine.settings import Settings
@@ -34,6 +35,7 @@ class Networks:
         self._host = host
         self._overlays = overlays
         self._one_at_a_time = asyncio.Lock()
+        self.kept_subnets = KeptSubnets()
 
     async def create(self, spec: NetworkSpec) -> tuple[Network, bool]:
         """Make the network, or find that it exists: (network, whether it is new).
@@ -82,7 +84,7 @@ class Networks:
             *(Taken(ipaddress.ip_network(text), f"a network to come ({text})") for text in but),
         ]
         pools = around.ipv4_pools if version == 4 else around.ipv6_pools
-        return str(choose_subnet(pools, taken))
+        return str(choose_subnet(pools, taken, kept=around.kept))
 
     def find(self, ref: str) -> Network | None:
         """By name or id: a network of this host, or of the cluster.
@@ -112,9 +114,10 @@ class Networks:
         holding = self._overlays.find(network.name) if network.driver == "overlay" else None
         return holding is not None and holding.id != network.id
 
-    async def delete(self, ref: str) -> None:
+    async def delete(self, ref: str, *, keep_subnets: bool = False) -> None:
         """Delete the network; nothing to do when there is none.
 
+        With `keep_subnets` no network gets those of a local one because it leaves them to netd.
         Raises `Conflict` naming the endpoints that use it, `Unavailable`.
         """
         parts = self._parts
@@ -130,14 +133,17 @@ class Networks:
             leases = self._leases_of(network)
             objects = parts.intent.desired.of(network.id)
             pools = parts.intent.remove_network(network)
+            kept = self.kept_subnets.with_more(network.subnets) if keep_subnets else {}
             with parts.busy.work_on(network.id, HOST_OWNER):
                 try:
                     await parts.store.commit(
-                        Change(delete_networks=(network.id,), delete_leases=leases)
+                        Change(delete_networks=(network.id,), delete_leases=leases, put_facts=kept)
                     )
                 except Exception:
                     parts.intent.add_network(network, pools)
                     raise
+                if kept:
+                    self.kept_subnets.restore(kept)
                 objects = objects + self._host.update(parts.intent.networks.values()).dropped
                 await self._undo(network, removal(objects, "network deleted"))
         parts.conditions.forget(network.id)
@@ -213,6 +219,7 @@ class Networks:
             facts=parts.facts,
             networks=networks,
             taken=taken,
+            kept=self.kept_subnets.all(),
             ipv4_pools=settings.ipv4_pools,
             ipv6_pools=ipv6_pools,
         )

@@ -179,23 +179,46 @@ def check_free(subnet: IPNetwork, taken: Iterable[Taken], field: str) -> None:
             raise Conflict(f"{subnet} overlaps {other.by}", field=field)
 
 
-def choose_subnet(pools: Sequence[Pool], taken: Sequence[Taken], start: int = 0) -> IPNetwork:
-    """The first subnet of the pools, from number `start` of each on, that overlaps nothing.
+def choose_subnet(
+    pools: Sequence[Pool],
+    taken: Sequence[Taken],
+    start: int = 0,
+    kept: Sequence[IPNetwork] = (),
+) -> IPNetwork:
+    """The first subnet of the pools, from number `start` of each on, that overlaps nothing taken,
+    and nothing kept if there is such a one.
 
     Raises `Exhausted`.
     """
+    fallback: IPNetwork | None = None
     for pool in pools:
         base = ipaddress.ip_network(pool.base)
-        near = [other for other in taken if overlap(base, other.subnet)]
+        near = [other.subnet for other in taken if overlap(base, other.subnet)]
+        spared = _blocks(pool, [subnet for subnet in kept if overlap(base, subnet)])
         for subnet in pool.subnets(start):
-            if not any(overlap(subnet, other.subnet) for other in near):
-                return subnet
+            if not any(overlap(subnet, other) for other in near):
+                if subnet not in spared:
+                    return subnet
+                fallback = fallback or subnet
+    if fallback is not None:
+        return fallback
     bases = ", ".join(f"{pool.base} in /{pool.prefix}" for pool in pools)
     raise Exhausted(
         f"no free subnet is left in {bases}; give one with `subnets`, or set "
         "networks.ipv4_pools or networks.ula of the configuration to a range with room",
         field="subnets",
     )
+
+
+def _blocks(pool: Pool, subnets: Iterable[IPNetwork]) -> set[IPNetwork]:
+    """The pool's subnets that these overlap."""
+    blocks: set[IPNetwork] = set()
+    for subnet in subnets:
+        if subnet.prefixlen >= pool.prefix:
+            blocks.add(subnet.supernet(new_prefix=pool.prefix))
+        else:
+            blocks.update(each for each in pool.subnets() if overlap(each, subnet))
+    return blocks
 
 
 def _refuse_zone(text: str, field: str) -> None:

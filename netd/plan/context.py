@@ -5,16 +5,19 @@ from collections.abc import Sequence
 import msgspec
 
 from netd.model.network import Network
-from netd.plan.addresses import Pool, Taken
+from netd.plan.addresses import IPNetwork, Pool, Taken
 from netd.plan.facts import Facts
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
-    """The host and the other networks, at the time a network is made."""
+    """The host and the other networks, at the time a network is made. Subnets that are `kept`
+    can be had for the asking, but are chosen last.
+    """
 
     facts: Facts
     networks: Sequence[Network]
     taken: Sequence[Taken]
+    kept: Sequence[IPNetwork] = ()
     ipv4_pools: Sequence[Pool]
     ipv6_pools: Sequence[Pool]
 

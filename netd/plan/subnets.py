@@ -30,8 +30,8 @@ def settle_subnets(
     """
     if not spec.subnets:
         return (
-            choose_subnet(around.ipv4_pools, around.taken, start),
-            choose_subnet(around.ipv6_pools, around.taken, start),
+            choose_subnet(around.ipv4_pools, around.taken, start, around.kept),
+            choose_subnet(around.ipv6_pools, around.taken, start, around.kept),
         )
     subnets: list[IPNetwork] = []
     for index, text in enumerate(spec.subnets):

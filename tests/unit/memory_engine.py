@@ -271,7 +271,7 @@ class MemoryEngine:
                 return known
         raise NotFound(f"there is no network {ref}")
 
-    async def delete_network(self, ref: str) -> None:
+    async def delete_network(self, ref: str, *, keep_subnets: bool = False) -> None:
         found = [known for known in self.networks() if ref in (known.id, known.name)]
         for network in found:
             users = self.endpoints(network=network.id)

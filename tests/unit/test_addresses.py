@@ -205,6 +205,15 @@ def test_a_chosen_subnet_is_the_first_that_overlaps_nothing(
             choose_subnet(pools, taken)
 
 
+def test_a_subnet_that_is_kept_is_chosen_last() -> None:
+    pools = [Pool("10.40.0.0/22", 24)]
+    taken = [Taken(ipaddress.ip_network("10.40.0.0/24"), "x")]
+    kept = [ipaddress.ip_network(text) for text in ("10.40.1.0/26", "fd00::/64", "10.40.2.0/24")]
+    assert str(choose_subnet(pools, taken, kept=kept)) == "10.40.3.0/24"
+    kept.append(ipaddress.ip_network("10.40.2.0/23"))
+    assert str(choose_subnet(pools, taken, kept=kept)) == "10.40.1.0/24"
+
+
 @given(IPV4, st.integers(8, 30), IPV4, st.integers(8, 30))
 def test_overlap_is_what_it_says(
     one: ipaddress.IPv4Address, bits: int, other: ipaddress.IPv4Address, other_bits: int

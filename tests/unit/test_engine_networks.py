@@ -346,6 +346,21 @@ async def test_a_deleted_network_leaves_nothing(host: Host) -> None:
     await host.check()
 
 
+async def test_subnets_of_a_network_that_comes_again_are_kept_for_it(host: Host) -> None:
+    first = await host.network("first")
+    await host.engine.delete_network("first", keep_subnets=True)
+    await host.restart()
+    second = await host.network("second")
+    assert not set(first.subnets) & set(second.subnets)
+    assert not set(first.subnets) & {
+        await host.engine.free_subnet(version, ()) for version in (4, 6)
+    }
+    again = await host.network("first", subnets=first.subnets)
+    assert again.subnets == first.subnets
+    await host.engine.delete_network("second")
+    assert (await host.network("third")).subnets == second.subnets
+
+
 async def test_deleting_one_leaves_the_other(host: Host) -> None:
     await host.network("blue")
     await host.network("red")
