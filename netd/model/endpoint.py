@@ -41,7 +41,10 @@ class Dns(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AttachRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a runtime asks for. One of `netns` and `pid` names the network namespace."""
+    """What a runtime asks for. One of `netns` and `pid` names the network namespace.
+
+    Without `hold_ports` it is somebody else who keeps published ports from other programs.
+    """
 
     container_id: Word
     netns: PathName | None = None
@@ -52,6 +55,7 @@ class AttachRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     addresses: tuple[Word, ...] = ()
     mac: Word | None = None
     ports: tuple[PortMapping, ...] = ()
+    hold_ports: bool = True
     labels: dict[str, str] = {}
     bandwidth: Bandwidth = Bandwidth()
     default_route: bool | None = None

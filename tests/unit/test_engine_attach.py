@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from netd.kernel.fake import REAP
-from netd.model.endpoint import AttachRequest, Bandwidth, PortMapping
+from netd.model.endpoint import AttachRequest, Bandwidth, EndpointPatch, PortMapping
 from netd.model.errors import (
     Conflict,
     Exhausted,
@@ -589,6 +589,22 @@ async def test_a_host_endpoints_ports_are_checked_and_not_bound(host: Host) -> N
     assert host.kernel.busy_ports([port()]) == []
     with pytest.raises(Conflict, match="taken by endpoint"):
         await host.attach("node", "other", netns=None, ports=(WEB,))
+
+
+async def test_ports_that_the_runtime_holds_are_not_bound(host: Host) -> None:
+    await host.network("blue", subnets=("10.20.0.0/24",))
+    host.kernel.by_hand.listen(port())
+    box = await host.attach("blue", "web", ports=(WEB,), hold_ports=False)
+    with pytest.raises(Conflict, match="taken by endpoint"):
+        await host.attach("blue", "other", ports=(WEB,), hold_ports=False)
+    more = (WEB, replace(WEB, host_port=8081))
+    await host.engine.update_endpoint(box.id, EndpointPatch(ports=more))
+    assert host.kernel.busy_ports([port(8081)]) == []
+    await host.restart()
+    assert host.engine.endpoint(box.id).conditions == ()
+    await host.engine.detach(box.id)
+    await host.attach("blue", "other", ports=(WEB,), hold_ports=False)
+    await host.check()
 
 
 async def test_udp_flows_to_a_new_port_are_forgotten(host: Host) -> None:
