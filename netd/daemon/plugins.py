@@ -18,7 +18,7 @@ from netd.runtimes.cni.adding import Addition
 from netd.runtimes.cni.call import Call
 from netd.runtimes.cni.failure import Failure
 from netd.runtimes.cni.result import result_of
-from netd.runtimes.netavark.attachments import Setup, status_of
+from netd.runtimes.netavark.attachments import Setup
 from netd.runtimes.netavark.failure import Failure as NetavarkFailure
 from netd.runtimes.shim.daemon import tombstones_of
 from netd.runtimes.shim.tombstones import found
@@ -52,8 +52,11 @@ class Plugins:
             setup = Setup(asked.execution, asked.netns)
         except (NetavarkFailure, *_NOT_UNDERSTOOD) as error:
             raise Invalid(f"the input cannot be read: {error}") from None
+        if setup.publishes:
+            others = self._engine.endpoints(container_id=setup.container)
+            setup.publish_once(msgspec.to_builtins(others))
         endpoint = await self._attach(setup, asked.socket)
-        return status_of(msgspec.to_builtins(endpoint))
+        return setup.status_of(msgspec.to_builtins(endpoint))
 
     async def _attach(self, wanted: Addition | Setup, socket: str) -> Endpoint:
         if socket != self._socket:

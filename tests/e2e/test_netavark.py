@@ -70,7 +70,7 @@ def network(name: str, **more: Any) -> dict[str, Any]:
         "created": "2024-01-01T00:00:00Z",
         "ipv6_enabled": False,
         "internal": False,
-        "dns_enabled": False,
+        "dns_enabled": True,
         "ipam_options": {},
         **more,
     }

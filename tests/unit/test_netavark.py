@@ -98,7 +98,29 @@ def test_a_network_that_cannot_go_is_no_hindrance_to_a_teardown(daemon: Daemon) 
     daemon.on("GET", "/v1/networks/red", own)
     daemon.refuse("DELETE", "/v1/networks/red", 503, "unavailable", detail="the disk is full")
     assert call(daemon, "teardown", "/run/netns/web", given=execution(RED)) is None
-    assert made(daemon) == [("DELETE", "/v1/networks/red")]
+    assert made(daemon) == [("DELETE", "/v1/networks/red?keep_subnets=true")]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_ports_go_to_a_network_that_the_container_is_still_on(
+    daemon: Daemon, refused: bool
+) -> None:
+    labels = {**LABELS, "netd.runtime.network": "red"}
+    other = ATTACHED | {"id": "3" * 16, "labels": labels, "ports": []}
+    target = f"/v1/endpoints/{other['id']}"
+    daemon.on("GET", "/v1/endpoints", [other])
+    daemon.on("PATCH", target, other)
+    if refused:  # whatever becomes of them, a teardown succeeds
+        daemon.refuse("PATCH", target, 409, "conflict")
+    given = execution(PODS) | {"port_mappings": [{"host_port": 8080, "container_port": 80}]}
+    assert call(daemon, "teardown", "/run/netns/web", given=given) is None
+    assert made(daemon) == [("PATCH", target)]
+    (port,) = daemon.calls[-1].body["ports"]
+    assert (port["host_port"], port["container_port"]) == (8080, 80)
+    daemon.on("GET", "/v1/endpoints", [other | {"ports": [port]}])
+    daemon.calls.clear()
+    assert call(daemon, "teardown", "/run/netns/web", given=given) is None
+    assert made(daemon) == []
 
 
 def test_a_network_goes_when_its_first_container_cannot_be_attached(daemon: Daemon) -> None:
@@ -110,7 +132,7 @@ def test_a_network_goes_when_its_first_container_cannot_be_attached(daemon: Daem
         daemon.on("DELETE", "/v1/networks/red", {} if status == 503 else None, status)
         daemon.calls.clear()
         assert call(daemon, "setup", "/run/netns/web", given=execution(RED)) == "8080 is taken"
-        assert made(daemon)[-1] == ("DELETE", "/v1/networks/red")
+        assert made(daemon)[-1] == ("DELETE", "/v1/networks/red?keep_subnets=true")
 
 
 def test_a_network_that_is_netds_stays_when_an_attach_is_refused(daemon: Daemon) -> None:
@@ -144,9 +166,37 @@ def test_no_name_servers_are_none(daemon: Daemon, servers: Any) -> None:
     assert "interfaces" in call(daemon, "setup", "/run/netns/web", given=given)
 
 
+def test_a_network_that_is_joined_is_as_private_as_podman_wants(daemon: Daemon) -> None:
+    inner = {**PODS, "internal": True}
+    daemon.on("GET", "/v1/networks/blue", NETWORK | {"internal": False})
+    assert "is not internal" in call(daemon, "create", given=inner)
+    daemon.on("GET", "/v1/networks/blue", NETWORK | {"internal": True})
+    assert call(daemon, "create", given=inner)["internal"]
+
+
+def test_a_network_without_names(daemon: Daemon) -> None:
+    """`--disable-dns`: Podman itself forgets that for a driver that gives addresses."""
+    daemon.on("GET", "/v1/networks/blue", NETWORK)
+    daemon.on("POST", "/v1/networks/blue/endpoints", ATTACHED, 201)
+    kept = call(daemon, "create", given={**PODS, "dns_enabled": False})
+    assert kept["options"] == {"network": "blue", "no_dns": "true"}
+    status = call(daemon, "setup", "/run/netns/web", given=execution(kept))
+    assert (status["dns_search_domains"], status["dns_server_ips"]) == ([], [])
+
+
+def test_an_address_that_is_named_twice_is_one(daemon: Daemon) -> None:
+    """As `podman network reload` does with one that was asked for."""
+    daemon.on("POST", "/v1/networks/blue/endpoints", ATTACHED, 201)
+    given = execution(PODS, static_ips=["10.20.0.9", "fd20::9", "10.20.0.9"])
+    assert "interfaces" in call(daemon, "setup", "/run/netns/web", given=given)
+    assert daemon.calls[-1].body["addresses"] == ["10.20.0.9", "fd20::9"]
+
+
 def test_what_would_be_ignored_is_refused(daemon: Daemon) -> None:
     asking = {**PODS, "network_dns_servers": ["192.0.2.53"]}
     assert "leave --dns of the network out" in call(daemon, "create", given=asking)
+    bridge = {**RED, "network_interface": "br0"}
+    assert "leave --interface-name out" in call(daemon, "create", given=bridge)
     for given, says in (
         (execution(asking), "leave --dns of the network out"),
         (execution(PODS, options={"host_interface_name": "v1"}), "of its own on netd's networks"),

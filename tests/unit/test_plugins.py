@@ -10,9 +10,10 @@ from msgspec.structs import replace
 from netd.daemon.plugins import Plugins
 from netd.model.errors import NetdError, Unavailable
 from netd.model.plugins import CniAdd, NetavarkSetup
+from netd.plan.ports import HeldPort
 from netd.runtimes.cni.call import Call
 from netd.runtimes.cni.result import result_of
-from netd.runtimes.netavark.attachments import status_of
+from netd.runtimes.netavark.attachments import Setup
 from netd.runtimes.shim.tombstones import Tombstone
 from tests.unit.engine_fixture import Host
 
@@ -22,6 +23,7 @@ LABELS = {
     "netd.runtime.ifname": "eth0",
 }
 NETNS = "/run/netns/box"
+WEB = HeldPort(protocol="tcp", family=4, address="", port=8080)
 
 
 async def test_an_add_is_done_as_the_plugin_does_it(host: Host, tmp_path: Path) -> None:
@@ -97,7 +99,8 @@ async def test_a_setup_is_done_as_the_plugin_does_it(host: Host, tmp_path: Path)
     asked = setup_of(tmp_path, network="blue")
     status = await plugins.netavark_setup(asked)
     (endpoint,) = host.engine.endpoints()
-    expected = status_of(msgspec.json.decode(msgspec.json.encode(endpoint)))
+    setup = Setup(asked.execution, asked.netns)
+    expected = setup.status_of(msgspec.json.decode(msgspec.json.encode(endpoint)))
     assert msgspec.json.decode(msgspec.json.encode(status)) == expected
     assert endpoint.labels == {**LABELS, "netd.runtime": "netavark"}
     assert await plugins.netavark_setup(asked) == status
@@ -131,6 +134,25 @@ async def test_a_setup_that_is_not_plain_is_left_to_the_plugin(host: Host, tmp_p
     with pytest.raises(Unavailable):
         await plugins.netavark_setup(good)
     assert not host.engine.endpoints()
+
+
+async def test_a_containers_ports_are_published_in_one_of_its_networks(
+    host: Host, tmp_path: Path
+) -> None:
+    await host.network("blue", subnets=("10.20.0.0/24",))
+    await host.network("green", subnets=("10.21.0.0/24",))
+    host.container("box")
+    plugins = plugins_of(host, tmp_path)
+    first, second = (setup_of(tmp_path, network=name) for name in ("blue", "green"))
+    second.execution["network_options"]["interface_name"] = "eth1"
+    host.kernel.by_hand.listen(WEB)  # Podman itself
+    for asked in (first, second, first, second):
+        asked.execution["port_mappings"] = [{"host_port": 8080, "container_port": 80}]
+        await plugins.netavark_setup(asked)
+    published = {each.network: each.ports for each in host.engine.endpoints()}
+    assert [port.host_port for port in published["blue"]] == [8080]
+    assert published["green"] == ()
+    await host.check()
 
 
 def setup_of(folder: Path, **options: str) -> NetavarkSetup:

@@ -32,9 +32,45 @@ class Setup:
             NETWORK_LABEL: network["name"],
             IFNAME_LABEL: call["network_options"]["interface_name"],
         }
+        self.container = call["container_id"]
+        self.labels = labels
         self.body = body_of(call, netns, labels)
         self.network = None if networks.joined(network) else networks.body_of(network)
         self.name = networks.name_of(network)
+        self.dns = not flag(options_of(network), "no_dns")
+
+    @property
+    def publishes(self) -> bool:
+        return "ports" in self.body
+
+    def publish_once(self, endpoints: list[dict[str, Any]]) -> None:
+        """Leave out the ports that the container's other endpoints have: netavark gives all of
+        them to each of a container's networks.
+        """
+        held = [
+            port
+            for endpoint in endpoints
+            if not self.labels.items() <= endpoint["labels"].items()
+            for port in endpoint["ports"]
+        ]
+        self.body["ports"] = [port for port in self.body["ports"] if not _is_among(port, held)]
+
+    def status_of(self, endpoint: dict[str, Any]) -> dict[str, Any]:
+        """The status block: what the container has got."""
+        subnets = []
+        for address in endpoint["addresses"]:
+            subnet = {"ipnet": address}
+            for gateway in endpoint["gateways"]:
+                if (":" in gateway) == (":" in address):
+                    subnet["gateway"] = gateway
+            subnets.append(subnet)
+        interface = {"mac_address": endpoint["mac"], "subnets": subnets}
+        names = endpoint["dns"] if self.dns else {"search": [], "nameservers": []}
+        return {
+            "dns_search_domains": names["search"],
+            "dns_server_ips": names["nameservers"],
+            "interfaces": {endpoint["ifname"]: interface},
+        }
 
 
 def body_of(call: dict[str, Any], netns: str, labels: dict[str, str]) -> dict[str, Any]:
@@ -52,7 +88,8 @@ def body_of(call: dict[str, Any], netns: str, labels: dict[str, str]) -> dict[st
     name = call.get("container_name") or ""
     if 0 < len(name) <= 63 and set(name) <= _LABEL_CHARS and "-" not in (name[0], name[-1]):
         body["name"] = name
-    if addresses := wanted.get("static_ips"):
+    # To have a container's network made anew, Podman names what it has besides what was wished.
+    if addresses := list(dict.fromkeys(wanted.get("static_ips") or ())):
         body["addresses"] = addresses
     if mac := wanted.get("static_mac"):
         body["mac"] = mac
@@ -61,34 +98,18 @@ def body_of(call: dict[str, Any], netns: str, labels: dict[str, str]) -> dict[st
     aliases.pop(name, None)
     if aliases:
         body["aliases"] = list(aliases)
-    if ports := _ports(call.get("port_mappings") or ()):
-        body["ports"] = ports
+    if ports := ports_of(call):
+        # Podman binds them itself, or is told by its user that nobody is to.
+        body |= {"ports": ports, "hold_ports": False}
     if flag(options_of(call["network"]), "no_default_route"):
         body["default_route"] = False
     return body
 
 
-def status_of(endpoint: dict[str, Any]) -> dict[str, Any]:
-    """The status block: what the container has got."""
-    subnets = []
-    for address in endpoint["addresses"]:
-        subnet = {"ipnet": address}
-        for gateway in endpoint["gateways"]:
-            if (":" in gateway) == (":" in address):
-                subnet["gateway"] = gateway
-        subnets.append(subnet)
-    interface = {"mac_address": endpoint["mac"], "subnets": subnets}
-    return {
-        "dns_search_domains": endpoint["dns"]["search"],
-        "dns_server_ips": endpoint["dns"]["nameservers"],
-        "interfaces": {endpoint["ifname"]: interface},
-    }
-
-
-def _ports(mappings: Any) -> list[dict[str, Any]]:
-    """One entry for each port and protocol."""
+def ports_of(call: dict[str, Any]) -> list[dict[str, Any]]:
+    """The container's ports, one entry for each port and protocol. Raises `Failure`."""
     ports: list[dict[str, Any]] = []
-    for mapping in mappings:
+    for mapping in call.get("port_mappings") or ():
         for protocol in str(mapping.get("protocol") or "tcp").split(","):
             for offset in range(max(1, int(mapping.get("range") or 1))):
                 if len(ports) == PORTS_MAX:
@@ -102,3 +123,12 @@ def _ports(mappings: Any) -> list[dict[str, Any]]:
                     port["host_ip"] = address
                 ports.append(port)
     return ports
+
+
+def _is_among(port: dict[str, Any], held: list[dict[str, Any]]) -> bool:
+    return any(
+        port["protocol"] == other["protocol"]
+        and port.get("host_ip", "") == other["host_ip"]
+        and 0 <= port["host_port"] - other["host_port"] < other["count"]
+        for other in held
+    )

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 # On networks that are Podman's, with its id of the network: those go with their last container.
 LABEL = "netd.podman.id"
-OPTIONS = ("network", "mtu", "isolate", "range", "subnets", "gateways", "no_default_route")
+OPTIONS = (
+    *("network", "mtu", "isolate", "range", "subnets", "gateways"),
+    *("no_default_route", "no_dns"),
+)
 _BOOLS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -43,6 +46,8 @@ def check(network: dict[str, Any]) -> None:
         raise Failure("netd gives addresses itself: leave --ipam-driver out")
     if network.get("routes"):
         raise Failure("routes cannot be given: netd makes the default route")
+    if network.get("network_interface"):
+        raise Failure("netd names its bridges itself: leave --interface-name out")
     check_names(network)
     if not joined(network):
         return
@@ -53,10 +58,19 @@ def check(network: dict[str, Any]) -> None:
         raise Failure(f"network {joined(network)!r} has its subnets already")
 
 
+def check_joined(network: dict[str, Any], found: dict[str, Any]) -> None:
+    """Raise `Failure` for a wish that netd's network `found` does not fulfil."""
+    if network.get("internal") and not found["internal"]:
+        raise Failure(f"network {found['name']!r} is not internal: leave --internal out")
+
+
 def check_names(network: dict[str, Any]) -> None:
     """Raise `Failure` for name servers of a network: `podman network update` sets them later."""
     if network.get("network_dns_servers"):
-        raise Failure("netd answers names itself: leave --dns of the network out")
+        raise Failure(
+            "netd answers names itself: leave --dns of the network out, "
+            "or take it away by podman network update --dns-drop"
+        )
 
 
 def body_of(network: dict[str, Any]) -> dict[str, Any]:
@@ -95,10 +109,12 @@ def created(network: dict[str, Any], made: dict[str, Any] | None) -> dict[str, A
     """
     kept = {**network, "ipam_options": {"driver": "none"}}
     kept.pop("subnets", None)
+    if not network.get("dns_enabled", True):  # which is no longer told with that driver
+        kept["options"] = {**options_of(network), "no_dns": "true"}
     if made is not None:
         fitting = [text for text in made["subnets"] if _fits(network, text)]
         gateways = [text for text in made["gateways"] if _fits(network, text)]
-        kept["options"] = {**options_of(network), "subnets": ",".join(fitting)}
+        kept["options"] = {**options_of(kept), "subnets": ",".join(fitting)}
         if gateways:
             kept["options"]["gateways"] = ",".join(gateways)
     return kept

@@ -6,10 +6,11 @@ from __future__ import annotations
 import posix
 
 from netd.runtimes.netavark import networks
-from netd.runtimes.netavark.attachments import RUNTIME, Setup, status_of
+from netd.runtimes.netavark.attachments import RUNTIME, Setup, ports_of
 from netd.runtimes.netavark.failure import Failure
 from netd.runtimes.shim import jsontext, stdin
 from netd.runtimes.shim.daemon import (
+    RUNTIME_LABEL,
     Daemon,
     Refused,
     Silent,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 API_VERSION = "1.0.0"
 SETUP_TIMEOUT_S = 25  # longer than the daemon takes for any call
 TEARDOWN_TIMEOUT_S = 10
+_FOR_NOW = "?keep_subnets=true"  # of a deletion: Podman has the network still, with these subnets
 
 
 def main(arguments: list[str], begun: bytes = b"", *, silent: bool = False) -> int:
@@ -82,7 +84,7 @@ def _create(network: dict[str, Any], daemon: Daemon) -> dict[str, Any]:
     networks.check(network)
     path = f"/v1/networks/{quoted(networks.name_of(network))}"
     if networks.joined(network):
-        daemon.call("GET", path)
+        networks.check_joined(network, daemon.call("GET", path))
         return networks.created(network, None)
     body = networks.body_of(network)
     found = _find(daemon, path)
@@ -92,7 +94,7 @@ def _create(network: dict[str, Any], daemon: Daemon) -> dict[str, Any]:
             f"-o network={body['name']} has containers join it"
         )
     made = daemon.call("POST", "/v1/networks", body)
-    daemon.call("DELETE", path)
+    daemon.call("DELETE", path + _FOR_NOW)
     return networks.created(network, made)
 
 
@@ -104,9 +106,11 @@ def _setup(call: dict[str, Any], netns: str, daemon: Daemon) -> dict[str, Any]:
     daemon.work_off()
     if setup.network is not None:
         daemon.call("POST", "/v1/networks", setup.network)
+    if setup.publishes:
+        setup.publish_once(daemon.endpoints(setup.container))
     path = f"/v1/networks/{quoted(setup.name)}/endpoints"
     try:
-        return status_of(daemon.call("POST", path, setup.body))
+        return setup.status_of(daemon.call("POST", path, setup.body))
     except Refused:
         if setup.network is not None:
             _leave_nothing(daemon, call["network"])
@@ -124,8 +128,23 @@ def _teardown(call: dict[str, Any], daemon: Daemon) -> None:
         network["name"],
         call["network_options"]["interface_name"],
     )
-    if delete(daemon, tombstone) and not networks.joined(network):
-        _leave_nothing(daemon, network)
+    if delete(daemon, tombstone):
+        _publish_elsewhere(daemon, call)
+        if not networks.joined(network):
+            _leave_nothing(daemon, network)
+
+
+def _publish_elsewhere(daemon: Daemon, call: dict[str, Any]) -> None:
+    """Have the container's ports lead to a network that it is still on, if they led to this one."""
+    try:
+        ports = ports_of(call)
+        endpoints = daemon.endpoints(call["container_id"]) if ports else []
+        heirs = [each for each in endpoints if each["labels"].get(RUNTIME_LABEL) == RUNTIME]
+        if heirs and not any(each["ports"] for each in endpoints):
+            path = f"/v1/endpoints/{quoted(heirs[0]['id'])}"
+            daemon.call("PATCH", path, {"ports": ports})
+    except (Failure, Refused, Unreachable):
+        return  # that endpoint ends, too, or somebody else has the ports by now
 
 
 def _leave_nothing(daemon: Daemon, network: dict[str, Any]) -> None:
@@ -156,7 +175,7 @@ def _delete_if_idle(daemon: Daemon, network: dict[str, Any]) -> None:
     try:
         found = daemon.call("GET", path)
         if found["labels"].get(networks.LABEL) == str(network["id"]):
-            daemon.call("DELETE", path)
+            daemon.call("DELETE", path + _FOR_NOW)
     except Refused as refusal:
         if refusal.problem not in ("not-found", "conflict"):  # gone, or others are on it
             raise
