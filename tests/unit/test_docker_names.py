@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from netd.model.names import peer_name
 from netd.plan.objects import HOST
+from netd.runtimes.docker import idle as idle_module
 from netd.runtimes.docker import namer as namer_module
 from netd.runtimes.docker.container_names import NAMES_MAX, names_of
 from tests.unit.docker_lab import NETWORK_ID, FakeEngine
@@ -38,13 +40,17 @@ class EngineApi:
         app.router.add_get("/networks", self._list)
         app.router.add_get("/networks/{id}", self._network)
         app.router.add_get("/containers/{id}/json", self._container)
-        self._runner = web.AppRunner(app)
+        self._runner = web.AppRunner(app, handler_cancellation=True)
         await self._runner.setup()
         await web.UnixSite(self._runner, str(self.path)).start()
 
     async def stop(self) -> None:
         for stream in self._streams:
             stream.put_nowait(None)
+        await self.end()
+
+    async def end(self) -> None:
+        """As newer engines do: what is unused is closed, and what is in use waited for."""
         if self._runner is not None:
             await self._runner.cleanup()
         self._streams.clear()
@@ -151,16 +157,22 @@ def moved(host: Host) -> None:
     del host.kernel.simulation.objects[HOST, "link", peer]
 
 
-async def restarted(docker: FakeEngine, api: EngineApi) -> None:
-    """The engine ends, the next one starts, and netd has taken in what that knows."""
-    namer = docker.plugin.namer
-    assert namer is not None
+async def ended(docker: FakeEngine, api: EngineApi) -> None:
+    """The engine ends, and netd knows."""
+    assert docker.plugin.namer is not None
     await api.stop()
     async with asyncio.timeout(5):
-        while namer.followed.is_set():
+        while docker.plugin.namer.followed.is_set():
             await asyncio.sleep(0.005)
+
+
+async def restarted(docker: FakeEngine, api: EngineApi) -> None:
+    """The engine ends, the next one starts, and netd has taken in what that knows."""
+    await ended(docker, api)
+    assert docker.plugin.namer is not None
+    async with asyncio.timeout(5):
         await api.start()
-        await namer.caught_up.wait()
+        await docker.plugin.namer.caught_up.wait()
 
 
 async def started(docker: FakeEngine, options: dict[str, str] | None = None) -> str:
@@ -364,6 +376,31 @@ async def test_endpoints_that_the_engine_knows_or_that_a_container_has_stay(
     api.networks[NETWORK_ID]["Containers"] = {}  # and the engine has lost what runs
     await restarted(docker, api)
     assert len(docker.host.engine.endpoints()) == 1
+
+
+async def test_an_engine_that_ends_is_let_go(docker: FakeEngine, api: EngineApi) -> None:
+    await followed(docker)
+    async with asyncio.timeout(5):  # it would wait for a minute
+        await api.end()
+        await api.start()
+    await followed(docker)
+
+
+async def test_an_engine_that_was_stopped_is_not_started(
+    docker: FakeEngine, api: EngineApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A manager's socket starts it for whoever connects; so the next one has to come to netd."""
+    await followed(docker)
+    monkeypatch.setattr(idle_module, "MANAGER", os.getpid())
+    await restarted(docker, api)  # what was seen before the socket was the manager's
+    await ended(docker, api)
+    await api.start()
+    assert docker.plugin.namer is not None
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(20 * namer_module.RETRY_S):
+            await docker.plugin.namer.followed.wait()
+    await docker.call("Plugin.Activate")
+    await followed(docker)
 
 
 async def test_without_an_engine_the_plugin_answers(

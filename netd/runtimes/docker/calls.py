@@ -1,7 +1,7 @@
 """Each call of the plugin protocol: what it is asked with, and who answers."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -10,6 +10,8 @@ from netd.runtimes.docker import wire
 from netd.runtimes.docker.endpoints import Endpoints
 from netd.runtimes.docker.ipam import ADDRESS_SPACE, Ipam
 from netd.runtimes.docker.networks import Networks
+
+ACTIVATE: Final = "Plugin.Activate"  # an engine makes it once, when it begins to use netd
 
 Answer = msgspec.Struct | None
 Handler = Callable[[Any], Awaitable[Answer]]
@@ -69,7 +71,7 @@ def table(networks: Networks, endpoints: Endpoints, ipam: Ipam) -> dict[str, Cal
     }
     implements = wire.Activated(implements=("NetworkDriver", "IpamDriver"))
     return {
-        "Plugin.Activate": Call(None, _answer(implements)),
+        ACTIVATE: Call(None, _answer(implements)),
         **{f"NetworkDriver.{name}": call for name, call in driver.items()},
         **{f"IpamDriver.{name}": call for name, call in addresses.items()},
     }

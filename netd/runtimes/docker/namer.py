@@ -6,6 +6,7 @@ Beside the plugin's calls, never within one: the engine may hold a lock until th
 import asyncio
 import json
 import logging
+from contextlib import suppress
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -21,6 +22,7 @@ from netd.runtimes.docker.container_names import (
     Happening,
     names_of,
 )
+from netd.runtimes.docker.idle import Idle, idle
 from netd.runtimes.docker.networks import Networks
 from netd.runtimes.docker.translation import (
     ALIASES_LABEL,
@@ -62,6 +64,8 @@ class Namer:
         self._room = asyncio.Semaphore(QUESTIONS_MAX)
         self._places = asyncio.Semaphore(WAITING_MAX)
         self.waiting = 0  # containers whose names are asked for
+        self._is_managers = False  # the engine's socket, when it was last seen
+        self.activated = asyncio.Event()  # set when an engine begins to use netd
         self.followed = asyncio.Event()  # set while the engine is followed
         self.caught_up = asyncio.Event()  # and what it has, and has forgotten, is known
 
@@ -76,7 +80,12 @@ class Namer:
             finally:
                 self.followed.clear()
                 self.caught_up.clear()
-            await asyncio.sleep(RETRY_S)
+            if self._is_managers:
+                # To connect would start an engine that somebody has stopped.
+                self.activated.clear()
+                await self.activated.wait()
+            else:
+                await asyncio.sleep(RETRY_S)
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -90,10 +99,15 @@ class Namer:
         wanted = json.dumps({"type": ["network", "container"], "event": ["connect", "rename"]})
         work = Tasks()  # ends with the session that it uses
         try:
-            async with session.get("/events", params={"filters": wanted}) as events:
+            async with (
+                session.get("/events", params={"filters": wanted}) as events,
+                idle(self._api) as unused,
+            ):
                 events.raise_for_status()
+                self._is_managers = unused.is_managers
                 # What happens from now on is told; so now what is so already.
                 work.start("names of Docker's containers now", self._catch_up(session))
+                work.start("the end of Docker's engine", self._let_go(events, unused))
                 self.followed.set()
                 async for line in events.content:
                     happening = msgspec.json.decode(line, type=Happening)
@@ -102,6 +116,12 @@ class Namer:
                     work.start("names of a container", self._heed(session, happening))
         finally:
             await work.stop()
+
+    async def _let_go(self, events: aiohttp.ClientResponse, unused: Idle) -> None:
+        """Follow the engine no longer when it begins to end: it would wait for that."""
+        with suppress(OSError):
+            await unused.closed()
+        events.close()
 
     async def _catch_up(self, session: aiohttp.ClientSession) -> None:
         try:

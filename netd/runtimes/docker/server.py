@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from netd.model.errors import Invalid, NetdError, Unavailable
-from netd.runtimes.docker.calls import Answer, Call, Handler, table
+from netd.runtimes.docker.calls import ACTIVATE, Answer, Call, Handler, table
 from netd.runtimes.docker.endpoints import Endpoints
 from netd.runtimes.docker.ipam import Ipam
 from netd.runtimes.docker.namer import Namer
@@ -81,6 +81,8 @@ class DockerPlugin:
         if call is None or request.method != "POST":
             return web.Response(status=404, text="404 page not found\n")
         self._counts["docker_calls"] += 1
+        if name == ACTIVATE and self.namer is not None:
+            self.namer.activated.set()
         try:
             answer = await self._answer(name, call, request)
         except NetdError as error:
