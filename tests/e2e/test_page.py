@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -87,6 +88,8 @@ def furnish(host: Host) -> None:
 
 @pytest.fixture(scope="module")
 def browser(furnished: Host) -> Iterator[Chromium]:
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not installed: Ubuntu has it as a snap only")
     with ExitStack() as stack:
         yield Chromium(stack, furnished)
 
