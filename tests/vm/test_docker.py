@@ -48,6 +48,7 @@ def docker(lab: Lab, one: LabHost) -> Iterator[QemuHost]:
         one.run("systemctl", "restart", "netd.service")
 
 
+@pytest.mark.timeout(2400)  # it starts an engine five times, and boots
 def test_the_engine_and_netd_start_in_any_order(
     lab: Lab, blue: Overlay, docker: QemuHost, two: LabHost
 ) -> None:
