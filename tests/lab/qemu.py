@@ -24,7 +24,6 @@ from tests.lab.waiting import wait_for
 
 ROOT: Final = Path(__file__).parents[2]
 FIRST_PORT: Final = 2200
-MEMORY_MIB: Final = 384
 BOOT_DEADLINE_S: Final = 600.0
 _KEY_FILE: Final = "/etc/netd/cluster.key"
 _CONSOLE: Final = "console=ttyS0 quiet systemd.show_status=0"
@@ -89,7 +88,8 @@ class QemuHost(ServiceHost):
                 "-nodefaults",
                 "-no-user-config",
             ),
-            *("-machine", "q35,usb=off", "-m", str(MEMORY_MIB), "-smp", "1", "-display", "none"),
+            *("-machine", "q35,usb=off", "-display", "none"),
+            *("-m", str(self._lab.memory_mib), "-smp", str(self._lab.processors)),
             *(("-accel", "kvm", "-cpu", "host") if has_kvm() else ("-cpu", "Nehalem")),
             *("-kernel", str(image / "kernel"), "-initrd", str(image / "initrd")),
             *("-append", f"{words} systemd.hostname={name} systemd.machine_id={machine_id}"),
@@ -140,6 +140,9 @@ class QemuLab(Lab):
 
     The folder must not be below /run, which the machine `outside` has of its own.
     """
+
+    processors = 1
+    memory_mib = 384
 
     def __init__(self, folder: Path, *, tied: bool = True) -> None:
         self.hosts: list[QemuHost] = []
