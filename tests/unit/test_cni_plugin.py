@@ -330,8 +330,23 @@ def test_status(daemon: Daemon, plugin: Plugin) -> None:
     daemon.refuse("GET", "/readyz", 503, "unavailable", detail="starting")
     assert plugin("STATUS", network=...)["code"] == 50
     daemon.on("GET", "/readyz", {"ok": True})
+    daemon.on("GET", "/v1/networks", [])
     assert plugin("STATUS", network=...) is None
     assert plugin("STATUS", netwrk="blue")["code"] == 2
+
+
+def test_status_of_a_network_that_has_other_subnets(daemon: Daemon, plugin: Plugin) -> None:
+    """A node that was taken out of its cluster and came back has got another pod CIDR."""
+    daemon.on("GET", "/readyz", {"ok": True})
+    other = {"name": "other", "subnets": ["10.9.0.0/24"]}
+    pods = {"name": "net", "subnets": ["10.244.3.0/24", "fd44::/64"]}
+    daemon.on("GET", "/v1/networks", [other, pods])
+    same = ["10.244.3.0/24", "FD44:0::/64"]
+    assert plugin("STATUS", network=..., subnets=same) is None
+    assert plugin("STATUS", network=...) is None
+    refused = plugin("STATUS", network=..., subnets=["10.244.5.0/24", "fd44::/64"])
+    assert refused["code"] == 50
+    assert "10.244.3.0/24, fd44::/64 instead of 10.244.5.0/24" in refused["msg"]
 
 
 @pytest.mark.parametrize(

@@ -138,8 +138,34 @@ def _status(call: Call) -> None:
             daemon.call("GET", f"/v1/networks/{quoted(str(call.config['network']))}")
         else:
             daemon.call("GET", "/readyz")
+            _check_subnets(daemon, network)
     except (Unreachable, Refused) as error:
         raise Failure(NOT_READY, str(error)) from None
+
+
+def _check_subnets(daemon: Daemon, wanted: dict[str, Any]) -> None:
+    """Raise `Failure` if the network is there with other subnets, as on a node that has got another
+    pod CIDR since.
+    """
+    asked = [_canonical(text) for text in wanted.get("subnets", ())]
+    for network in daemon.call("GET", "/v1/networks"):
+        if asked and network["name"] == wanted["name"] and network["subnets"] != asked:
+            raise Failure(
+                NOT_READY,
+                f"network {network['name']!r} has {', '.join(network['subnets'])} instead of "
+                f"{', '.join(asked)}",
+                "delete it, and it is made anew",
+            )
+
+
+def _canonical(subnet: str) -> str:
+    """The subnet as the daemon writes it."""
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_network(subnet))
+    except ValueError:
+        return subnet
 
 
 def _input(begun: bytes) -> bytes:
