@@ -20,7 +20,9 @@ from netd.runtimes.shim.tombstones import found, remove
 log = logging.getLogger(__name__)
 
 PLUGIN: Final = "netd-cni"
-OFFER_S: Final = 60.0  # a folder that a runtime's installation makes anew has no file of netd's
+# A folder that a runtime's installation makes anew has no file of netd's, and without one no pod
+# comes or goes.
+OFFER_S: Final = 10.0
 CAPABILITIES: Final = ("aliases", "bandwidth", "dns", "ips", "mac", "portMappings")
 
 
