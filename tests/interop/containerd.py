@@ -41,6 +41,9 @@ _RUN = ("run", "--cni", "--snapshotter", "native", "--cgroup", "")
 class ContainerdHost(DockerHost):
     """netd offers its configuration where `ctr run --cni` looks for it."""
 
+    SETTINGS = _SETTINGS
+    IMAGES = "default"  # containerd's namespace that the image is for
+
     def __init__(
         self, stack: ExitStack, folder: Path, cni: str, beside: DockerHost | None = None
     ) -> None:
@@ -55,7 +58,7 @@ class ContainerdHost(DockerHost):
         self.run("ip", "link", "set", "lo", "up")
         text = f'[cni]\nconflist = "{CONFLIST}"\n{cni}'
         self.configuration.write_text(self.configuration.read_text() + text)
-        (folder / "containerd.toml").write_text(_SETTINGS)
+        (folder / "containerd.toml").write_text(self.SETTINGS)
 
     def start_runtime(self) -> None:
         """Start it and return when it answers."""
@@ -92,7 +95,7 @@ class ContainerdHost(DockerHost):
         file = self.folder / "bb.tar"
         with image() as archive:
             file.write_bytes(_packed(archive.read()))
-        self.ctr("image", "import", "--snapshotter", "native", str(file))
+        self.ctr("-n", self.IMAGES, "image", "import", "--snapshotter", "native", str(file))
 
     def ctr(self, *command: str, check: bool = True, timeout_s: float = 60) -> str:
         return self.run(*_CTR, *command, check=check, timeout_s=timeout_s).strip()
@@ -145,7 +148,7 @@ def _packed(layer: bytes) -> bytes:
     config: dict[str, Any] = {
         "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
         "os": "linux",
-        "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"]},
+        "config": {"Cmd": ["sleep", "inf"], "Env": ["PATH=/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [digest]},
     }
     manifest = [{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]
