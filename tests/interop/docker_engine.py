@@ -23,12 +23,14 @@ import docker as docker_py
 
 from tests.e2e.lab import Host, Namespace, Process, await_true
 from tests.interop import cgroups
+from tests.interop.other_release import OtherRelease
 from tests.lab.process import die_with_parent
 
 IMAGE = "bb"
 READY_S = 30.0
 CONTAINERD = "/run/containerd.sock"
 _BRIDGE = "segment"
+_OF_ENGINE = ("containerd", "docker", "dockerd")
 _TOOLS = (
     "sh",
     "sleep",
@@ -88,6 +90,7 @@ class DockerHost(Host):
     """netd answers Docker at the default place; `docker` runs the engine's command line.
 
     One that is `beside` another is on the same segment, whose namespace is the other's outside.
+    The engine is the machine's, or that of the other release whose file system is in `template`.
     """
 
     UNSHARE = (
@@ -95,8 +98,15 @@ class DockerHost(Host):
         *("--pid", "--fork", "--kill-child", "--mount-proc"),
     )
 
-    def __init__(self, stack: ExitStack, folder: Path, beside: "DockerHost | None" = None) -> None:
+    def __init__(
+        self,
+        stack: ExitStack,
+        folder: Path,
+        beside: "DockerHost | None" = None,
+        template: Path | None = None,
+    ) -> None:
         self._engine: Entered | None = None
+        self._release: OtherRelease | None = None
         self._spaces: tuple[str, ...] = ("net=net",)  # the outside has a pid only out here
         self._beside = beside
         if beside is None:
@@ -109,6 +119,8 @@ class DockerHost(Host):
             self.node = "host-2"
         self._spaces = ("net=net", "mount=mnt", "pid=pid_for_children")
         self.run("mount", "-t", "tmpfs", "tmpfs", "/run")
+        if template is not None:
+            self._release = OtherRelease(stack, self, template, (folder,))
         self.configuration = folder / "netd.toml"
         self.configuration.write_text(CONFIGURATION)
         self.engine_log = folder / "dockerd.log"
@@ -141,7 +153,10 @@ class DockerHost(Host):
 
     def wrap(self, *command: str) -> list[str]:
         spaces = (space.replace("=", f"=/proc/{self.pid}/ns/") for space in self._spaces)
-        return ["nsenter", *(f"--{space}" for space in spaces), *command]
+        entered = ["nsenter", *(f"--{space}" for space in spaces), *command]
+        if self._release is not None and command[0] in _OF_ENGINE:
+            return self._release.enter(entered)
+        return entered
 
     def launch(self, *flags: str, environment: dict[str, str] | None = None) -> None:
         super().launch("--config", str(self.configuration), *flags, environment=environment)

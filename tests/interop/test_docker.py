@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,18 @@ def engine() -> Iterator[DockerHost]:
     for program in ("dockerd", "containerd", "docker", "busybox"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
+    with started() as host:
+        yield host
+
+
+@contextmanager
+def started(template: Path | None = None) -> Iterator[DockerHost]:
+    """The machine's engine, or that in `template`."""
     # In a folder that the registry's user can reach, unlike pytest's.
     with tempfile.TemporaryDirectory(prefix="netd-docker-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)
-        host = DockerHost(stack, folder)
+        host = DockerHost(stack, folder, template=template)
         host.registry = True
         host.start_daemon()
         host.start_containerd()
@@ -120,7 +127,12 @@ def test_containers_of_docker_and_others_are_on_one_network(docker: DockerHost) 
 def test_containers_can_be_deaf_to_router_advertisements(docker: DockerHost) -> None:
     """By what DOCKER.md says: netd has nothing inside Docker's containers."""
     join_blue(docker)
-    run(docker, "c1", "--sysctl", "net.ipv6.conf.eth0.accept_ra=0")
+    setting = "net.ipv6.conf.{}.accept_ra=0"
+    flags: tuple[str, ...] = ("--network", "blue", "--sysctl", setting.format("eth0"))
+    if int(docker.docker("version", "-f", "{{.Server.Version}}").split(".")[0]) >= 28:
+        option = f"com.docker.network.endpoint.sysctls={setting.format('IFNAME')}"
+        flags = ("--network", f"name=blue,driver-opt={option}")
+    docker.docker("run", "-d", "--name", "c1", *flags, IMAGE, *SLEEP)
     value = docker.docker("exec", "c1", "cat", "/proc/sys/net/ipv6/conf/eth0/accept_ra")
     assert value == "0"
 
