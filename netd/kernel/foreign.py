@@ -24,6 +24,7 @@ _LINKS: Final = "nd-"  # what the names of netd's bridges begin with
 _DEPTH_MAX: Final = 16  # jumps, as in the kernel (NFT_JUMP_STACK_SIZE)
 _TIMEOUT_S: Final = 10
 _LEGACY: Final = {"ip": "iptables-legacy-save", "ip6": "ip6tables-legacy-save"}
+_SAVED: Final = {"ip filter": "iptables-nft-save", "ip6 filter": "ip6tables-nft-save"}
 _LISTABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]*\Z")  # what nft takes unquoted
 _ENDS: Final = {"drop": "last rule drops", "reject": "last rule rejects"}
 
@@ -189,18 +190,21 @@ def _nft_chains(run_json: RunJson) -> Iterator[_Chain]:
         yield _Chain(table, chain["name"], chain.get("policy", ""), siblings[table], rules_of)
 
 
-def _nft_rules(run_json: RunJson, table: str, chain: str) -> Iterator[_Rule]:
+def _nft_rules(run_json: RunJson, table: str, chain: str) -> list[_Rule]:
     """The chain's rules; none for a name that nft cannot say, as one that is a word of its
     language: such chains are made by netlink, and only their policy is seen."""
     if not _LISTABLE.match(table.partition(" ")[2]) or not _LISTABLE.match(chain):
-        return
+        return []
     try:
         listing = run_json(f"list chain {table} {chain}")
     except KernelFailure:
-        return
-    for item in listing:
-        if "rule" in item:
-            yield _nft_rule(item["rule"].get("expr", ()))
+        return []
+    rules = [item["rule"].get("expr", ()) for item in listing if "rule" in item]
+    if any({"xt": None} in rule for rule in rules) and table in _SAVED:
+        # nft 1.0.2 does not say what an expression of iptables is.
+        with contextlib.suppress(FileNotFoundError):
+            return _saved(_SAVED[table])[1].get(chain, [])
+    return [_nft_rule(rule) for rule in rules]
 
 
 def _nft_rule(expressions: Iterable[dict[str, Any]]) -> _Rule:
@@ -246,17 +250,7 @@ def _legacy_chains() -> Iterator[_Chain]:
         if not names.exists() or "filter" not in names.read_text().split():
             continue
         with contextlib.suppress(FileNotFoundError):
-            saved = _run(program, "-t", "filter").splitlines()
-            rules: dict[str, list[_Rule]] = {}
-            policy = ""
-            for line in saved:
-                if line.startswith(":"):
-                    name, chain_policy = line[1:].split()[:2]
-                    rules[name] = []
-                    policy = chain_policy.lower() if name == "FORWARD" else policy
-                elif line.startswith("-A "):
-                    _, name, *words = shlex.split(line)
-                    rules[name].append(_legacy_rule(words))
+            policy, rules = _saved(program)
 
             def rules_of(name: str, rules: dict[str, list[_Rule]] = rules) -> Iterable[_Rule]:
                 return rules.get(name, ())
@@ -264,7 +258,25 @@ def _legacy_chains() -> Iterator[_Chain]:
             yield _Chain(f"{family} filter (legacy)", "FORWARD", policy, rules, rules_of)
 
 
-def _legacy_rule(words: list[str]) -> _Rule:
+def _saved(program: str) -> tuple[str, dict[str, list[_Rule]]]:
+    """FORWARD's policy, and the rules of all chains of the table `filter`, as iptables saves them.
+
+    Raises `KernelFailure`, or FileNotFoundError where there is no such program.
+    """
+    rules: dict[str, list[_Rule]] = {}
+    policy = ""
+    for line in _run(program, "-t", "filter").splitlines():
+        if line.startswith(":"):
+            name, chain_policy = line[1:].split()[:2]
+            rules[name] = []
+            policy = chain_policy.lower() if name == "FORWARD" else policy
+        elif line.startswith("-A "):
+            _, name, *words = shlex.split(line)
+            rules[name].append(_saved_rule(words))
+    return policy, rules
+
+
+def _saved_rule(words: list[str]) -> _Rule:
     """A rule as iptables-save writes it."""
     scopes: list[str] = []
     verdict = target = ""

@@ -16,7 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from netd.kernel import capabilities
+
 CLONE_NEWNET = 0x40000000
+
+HAS_SLOTS = "virtual" in capabilities.probe()
+needs_slots = pytest.mark.skipif(not HAS_SLOTS, reason="libnftables here is older than 1.0.3")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 

@@ -10,10 +10,12 @@ import pytest
 from netd.kernel.conntrack import forget_flows
 from netd.plan.operations import Operation
 from netd.plan.virtual import Flows, flows_of
-from tests.netns.conftest import Container
+from tests.netns.conftest import Container, needs_slots
 from tests.netns.host_lab import Lab
 from tests.netns.test_conntrack import flows, send
 from tests.netns.test_virtual_rules import ADDRESS, FAMILIES, at, expose, lab_of
+
+pytestmark = needs_slots
 
 Make = Callable[[], Container]
 UNKNOWN: Final = {4: "10.191.0.10", 6: "fd6e:6574:6400::a"}

@@ -18,9 +18,11 @@ from netd.plan.operations import Operation
 from netd.plan.virtual import elements
 from netd.plan.virtual_rules import SPREADS, STICKY_SPREADS, VirtualPools, client_number, spread_set
 from netd.plan.virtual_views import LINK, Backend, Bridged, Networks
-from tests.netns.conftest import Container, run
+from tests.netns.conftest import Container, needs_slots, run
 from tests.netns.host_lab import DROPPED_S, NETWORKS, WAIT_S, Lab
 from tests.netns.test_publish import SOURCES
+
+pytestmark = needs_slots
 
 POOLS: Final = VirtualPools("10.191.0.0/16", "fd6e:6574:6400::/112")
 ADDRESS: Final = {4: "10.191.0.9", 6: "fd6e:6574:6400::9"}
