@@ -32,6 +32,16 @@ def test_the_package_depends_on_what_its_scripts_call() -> None:
     assert "systemd" in depends.split(", ")
 
 
+def test_an_installation_goes_on_where_nothing_watches_devices(tmp_path: Path) -> None:
+    """As in a container that has systemd and no udev."""
+    text = (ROOT / "scripts/install").read_text()
+    (function,) = re.findall(r"^tell_others\(\) \{.*?\n\}$", text, re.MULTILINE | re.DOTALL)
+    function = function.replace("/run/udev/", f"{tmp_path}/")
+    stubs = "live() { true; }; systemctl() { [ $1 = daemon-reload ]; }; udevadm() { return 1; }"
+    done = run("bash", "-c", f"set -eu; {stubs}; {function}\ntell_others; echo on")
+    assert (done.stdout, done.stderr) == ("on\n", "")
+
+
 def test_the_check_that_failed_is_named() -> None:
     text = (ROOT / "scripts/test").read_text()
     functions = re.findall(r"^(?:heading|check)\(\) \{.*?\}$", text, re.MULTILINE | re.DOTALL)
