@@ -297,6 +297,17 @@ async def test_networks_that_cannot_be(
     assert docker.host.engine.notes.all("docker/") == {}
 
 
+@pytest.mark.parametrize("subnet", ["10.20.0.1/32", "255.255.255.255/32"])
+async def test_one_address_has_none_for_a_gateway(docker: FakeEngine, subnet: str) -> None:
+    pool = await docker.ipam("RequestPool", Pool=subnet)
+    with pytest.raises(Refused, match="none for a gateway"):
+        await docker.ipam(
+            "RequestAddress",
+            PoolID=pool["PoolID"],
+            Options={"RequestAddressType": "com.docker.network.gateway"},
+        )
+
+
 async def test_ipam_options_are_refused(docker: FakeEngine) -> None:
     with pytest.raises(Refused, match=r"-o netd\.network=NAME"):
         await docker.ipam("RequestPool", AddressSpace="netd", Options=BLUE)

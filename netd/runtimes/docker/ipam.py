@@ -56,6 +56,8 @@ class Ipam:
         asked = parse_address(call.address) if call.address else None
         meant = self._networks.meant(subnet, offered=offered)
         if (call.options or {}).get(REQUEST_TYPE) == GATEWAY:
+            if pool.num_addresses == 1:
+                raise Invalid(f"{subnet} is one address: it has none for a gateway")
             gateway = asked or str(pool.network_address + 1)
             if meant is not None:
                 network, real = meant
