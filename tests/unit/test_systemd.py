@@ -184,6 +184,12 @@ def test_the_services_speak_the_managers_protocol() -> None:
     assert section("netd.socket", "Socket")["FileDescriptorName"] == ["netd.socket"]
 
 
+def test_dockers_folder_stays_closed_to_others() -> None:
+    """Whoever comes first makes it, and this socket does."""
+    socket = section("netd-docker.socket", "Socket")
+    assert (socket["DirectoryMode"], socket["SocketMode"]) == (["0700"], ["0600"])
+
+
 def test_the_registry_goes_on_while_netd_restarts() -> None:
     unit = section("netd-registry.service", "Unit")
     assert not {"PartOf", "BindsTo", "Requires"} & unit.keys()
