@@ -1,6 +1,7 @@
 """aiohttp's server, with what netd knows of each connection."""
 
 import asyncio
+import select
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
@@ -29,10 +30,14 @@ class Connection(web.RequestHandler):
         self._server = server
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.peer = peer_of(transport.get_extra_info("socket"))
+        sock = transport.get_extra_info("socket")
+        self.peer = peer_of(sock)
         self.access = self._server.authority.access(self.peer)
         super().connection_made(transport)
         count = self._server.entered(self.peer)
+        if _given_up(sock.fileno()):
+            self.force_close()
+            return
         if count > self._server.most and self.peer.uid != 0:
             self._turn_away(
                 f"user id {self.peer.uid} has {self._server.most} connections open, the most "
@@ -115,6 +120,15 @@ class ConnectionServer(web.Server):
     def __call__(self) -> Connection:
         loop = asyncio.get_running_loop()
         return Connection(self, loop=loop, **self._options)
+
+
+def _given_up(descriptor: int) -> bool:
+    """Whether the caller has closed already. Then it has waited in vain, as while systemd alone
+    held the socket, and what it asked for, it may have taken back since.
+    """
+    ends = select.poll()
+    ends.register(descriptor, 0)  # POLLHUP is told in any case, and not of one half alone
+    return bool(ends.poll(0))
 
 
 def _plain(message: str) -> str:

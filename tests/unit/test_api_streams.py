@@ -236,6 +236,17 @@ async def test_many_callers_at_once() -> None:
         assert len(world.engine.by_id) == 1
 
 
+async def test_a_call_that_was_given_up_before_it_was_read_is_not_made() -> None:
+    body = b'{"name": "blue", "driver": "none"}'
+    head = b"POST /v1/networks HTTP/1.1\r\nHost: n\r\nContent-Length: %d\r\n\r\n" % len(body)
+    async with served() as world:
+        with socket.socket(socket.AF_UNIX) as caller:  # the server runs at the next await only
+            caller.connect(str(world.path))
+            caller.sendall(head + body)
+        assert (await asyncio.to_thread(world.client.networks)) == []
+        assert (await asyncio.to_thread(world.client.status))["node"] == "here"
+
+
 async def test_two_hundred_idle_connections_do_not_hinder_a_call(tmp_path: Path) -> None:
     async with served() as world:
         idle = [await asyncio.open_unix_connection(str(world.path)) for _ in range(200)]
