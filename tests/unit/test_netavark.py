@@ -1,6 +1,7 @@
 """The driver of Podman, against a daemon with prepared answers."""
 
 import json
+import posix
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,13 @@ def test_an_address_that_is_named_twice_is_one(daemon: Daemon) -> None:
     given = execution(PODS, static_ips=["10.20.0.9", "fd20::9", "10.20.0.9"])
     assert "interfaces" in call(daemon, "setup", "/run/netns/web", given=given)
     assert daemon.calls[-1].body["addresses"] == ["10.20.0.9", "fd20::9"]
+
+
+def test_podman_without_root(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(posix.environ, b"_CONTAINERS_ROOTLESS_UID", b"1000")
+    assert "does not reach into" in call(daemon, "create", given=PODS)
+    assert "does not reach into" in call(daemon, "setup", "/run/netns/web", given=execution(PODS))
+    assert not daemon.calls
 
 
 def test_what_would_be_ignored_is_refused(daemon: Daemon) -> None:

@@ -68,13 +68,24 @@ def _do(arguments: list[str], source: Callable[[], bytes], socket: str) -> dict[
 
             return {"version": __version__, "api_version": API_VERSION}
         case ["create"]:
+            _check_root()
             return _create(jsontext.loads(source()), Daemon(socket, SETUP_TIMEOUT_S))
         case ["setup", netns]:
+            _check_root()
             return _setup(jsontext.loads(source()), netns, Daemon(socket, SETUP_TIMEOUT_S))
         case ["teardown", _]:
             _teardown(jsontext.loads(source()), Daemon(socket, TEARDOWN_TIMEOUT_S))
             return None
     raise Failure(f"arguments {arguments}: create, setup NETNS, teardown NETNS or info")
+
+
+def _check_root() -> None:
+    """Raises `Failure` for a Podman without root, which tells its children so."""
+    if posix.environ.get(b"_CONTAINERS_ROOTLESS_UID"):
+        raise Failure(
+            "Podman without root has its containers in a network namespace of its own, which netd "
+            "does not reach into; run it as root"
+        )
 
 
 def _create(network: dict[str, Any], daemon: Daemon) -> dict[str, Any]:
