@@ -4,7 +4,8 @@ A block that begins with ```console holds commands and what they print. A comman
 `$ `, or with `outside$ `, `host-2$ ` and so on when another machine runs it, and goes on in lines
 with `> `; the lines below it are its output, standard error included. Output is compared after
 NORMAL has been applied to both sides; a line `...` stands for any lines. A command must succeed,
-unless the next one is `echo $?`. Blocks of other kinds are not run.
+unless the next one is `echo $?`. Blocks of other kinds are not run here; one that begins with
+```console and a word is run by the test of that name, which has what it needs.
 
 `python -m tests.e2e.pages PAGE...` runs pages and writes what came out into them.
 """
@@ -66,13 +67,13 @@ class Step:
         return self.line + len(self.command) + len(self.output)
 
 
-def steps_of(text: str) -> list[Step]:
-    """The commands in a page's ```console blocks."""
+def steps_of(text: str, kind: str = "console") -> list[Step]:
+    """The commands in a page's blocks of that kind."""
     steps: list[Step] = []
     inside = False
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("```"):
-            inside = line == "```console"
+            inside = line == f"```{kind}"
         elif inside and (found := _COMMAND.fullmatch(line)):
             steps.append(Step(number, found[1] or HOST, [found[2]], []))
         elif inside and line.startswith("> ") and not steps[-1].output:

@@ -1,16 +1,19 @@
 """Podman 5 of a newer Debian on a host with netd, whose networks are by netd's driver."""
 
+import re
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
 from netd.client.client import Client
+from tests.e2e.pages import Shell
 from tests.interop.docker_engine import DockerHost, image
 from tests.interop.other_release import OtherRelease, debian_13
 from tests.interop.podman import Podman
 
 ROOT = Path(__file__).parents[2]
 DRIVER = ROOT / "netd/runtimes/netavark/netd"
+_QUIET = "PODMAN_IGNORE_CGROUPSV1_WARNING=1"
 # For machines without systemd, and with either version of control groups.
 _SETTINGS = """
 [engine]
@@ -35,6 +38,7 @@ class NewerPodman(Podman):
 
     def __init__(self, stack: ExitStack, host: DockerHost) -> None:
         self.host = host
+        self._stack = stack
         self.release = OtherRelease(stack, host, debian_13(), (host.folder, ROOT))
         host.socket = "/run/netd/netd.sock"
         host.client = Client(f"/proc/{host.pid}/root{host.socket}")
@@ -56,10 +60,22 @@ class NewerPodman(Podman):
             code, said = self.run(*command)
             assert code == 0, said
 
+    def shell(self) -> Shell:
+        """A shell on the host, with netd's programs and with Podman."""
+        status = Path(f"/proc/{self.release.pid}/status").read_text()
+        (pids,) = re.findall(r"^NSpid:(.*)$", status, re.MULTILINE)
+        shell = Shell(self._stack, self.host.wrap())
+        for command in (
+            f"export PATH={ROOT}/.venv/bin:$PATH {_QUIET}",
+            f'podman() {{ nsenter --mount=/proc/{pids.split()[-1]}/ns/mnt podman "$@"; }}',
+        ):
+            shell.run(command)
+        return shell
+
     def run(self, *command: str) -> tuple[int, str]:
         """Exit code and output of a program of the release."""
         done = subprocess.run(
-            self.release.wrap("env", "PODMAN_IGNORE_CGROUPSV1_WARNING=1", *command),
+            self.release.wrap("env", _QUIET, *command),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

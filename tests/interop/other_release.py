@@ -59,7 +59,8 @@ class OtherRelease:
         assert waiting.stdout.readline() == b"\n", "its root cannot be entered"
         # `nsenter` has forked to enter the host's processes.
         children = Path(f"/proc/{waiting.pid}/task/{waiting.pid}/children")
-        self._mounts = f"--mount=/proc/{children.read_text().strip()}/ns/mnt"
+        self.pid = int(children.read_text())
+        self._mounts = f"--mount=/proc/{self.pid}/ns/mnt"
         self._host = host
 
     def wrap(self, *command: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.lab import Host, await_true, ip_of
+from tests.e2e.pages import HOST, OUTSIDE, ROOT, Shell, matches, steps_of
 from tests.interop.docker_engine import DockerHost
 from tests.interop.newer_podman import NewerPodman
 from tests.interop.traces import traces
@@ -35,7 +36,7 @@ def engine() -> Iterator[NewerPodman]:
         await_true(lambda: bool(host.client.registry()["connected"]), 10)
         host.client.create_network(name="blue", driver="bridge", subnets=["10.20.0.0/24"])
         engine.import_image()
-        engine.call("network", "create", "-d", "netd", "-o", "network=blue", "pods")
+        engine.call("network", "create", "-d", "netd", "-o", "network=blue", "shared")
         yield engine
 
 
@@ -68,14 +69,25 @@ def start(podman: NewerPodman, name: str, *flags: str, command: tuple[str, ...] 
     podman.call("run", "-d", "--name", name, "--stop-timeout", "0", *flags, "bb", *command)
 
 
+def test_commands_print_what_the_page_shows(podman: NewerPodman) -> None:
+    """The first, so that its addresses are."""
+    page = ROOT / "PODMAN.md"
+    stack = ExitStack()
+    with stack:
+        shells = {HOST: podman.shell(), OUTSIDE: Shell(stack, podman.host.outside.wrap())}
+        for step in steps_of(page.read_text(), "console podman-5"):
+            printed, _ = shells[step.machine].run("\n".join(step.command))
+            assert matches(step.output, printed), (step, printed)
+
+
 def test_a_container_has_its_place_while_it_lives(podman: NewerPodman) -> None:
-    start(podman, "web", "--network", "pods", "-p", "8080:80", command=DAEMON)
+    start(podman, "web", "--network", "shared", "-p", "8080:80", command=DAEMON)
     address = ip_of(endpoint_of(podman, "web"))
-    settings = podman.inspect("web")["NetworkSettings"]["Networks"]["pods"]
+    settings = podman.inspect("web")["NetworkSettings"]["Networks"]["shared"]
     assert (settings["IPAddress"], settings["Gateway"]) == (address, "10.20.0.1")
     await_answer(podman, 8080)  # though Podman listens there itself
     look = "cat /etc/resolv.conf; ping -c1 -W2 web"
-    said = podman.call("run", "--rm", "--network", "pods", "bb", "sh", "-c", look)
+    said = podman.call("run", "--rm", "--network", "shared", "bb", "sh", "-c", look)
     assert "nameserver 10.20.0.1" in said
     assert f"PING web ({address})" in said
     assert "1 packets received" in said
@@ -84,8 +96,8 @@ def test_a_container_has_its_place_while_it_lives(podman: NewerPodman) -> None:
     podman.call("network", "reload", "web")
     assert ip_of(endpoint_of(podman, "web")) == address
     await_answer(podman, 8080)
-    assert "in use" in podman.refused("run", "--rm", "--network", "pods", "-p", "8080:80", "bb")
-    start(podman, "web", "--replace", "--network", "pods", "-p", "8080:80", command=DAEMON)
+    assert "in use" in podman.refused("run", "--rm", "--network", "shared", "-p", "8080:80", "bb")
+    start(podman, "web", "--replace", "--network", "shared", "-p", "8080:80", command=DAEMON)
     await_answer(podman, 8080)
 
 
@@ -130,13 +142,13 @@ def test_networks_of_the_host_are_there_as_long_as_containers_are(podman: NewerP
 
 def test_a_container_of_two_networks(podman: NewerPodman) -> None:
     podman.call("network", "create", "-d", "netd", "red")
-    both = ("--network", "pods", "--network", "red")
+    both = ("--network", "shared", "--network", "red")
     start(podman, "two", *both, "-p", "8080:80", command=DAEMON)
     said = podman.call("exec", "two", "cat", "/etc/resolv.conf")
     assert "blue.netd.internal" in said
     assert "red.netd.internal" in said
     await_answer(podman, 8080)
-    for leaving, coming in (("pods", "red"), ("red", "pods")):  # one of which has the port
+    for leaving, coming in (("shared", "red"), ("red", "shared")):  # one of which has the port
         podman.call("network", "disconnect", leaving, "two")
         await_answer(podman, 8080)
         podman.call("network", "connect", leaving, "two")
@@ -148,7 +160,7 @@ def test_a_container_of_two_networks(podman: NewerPodman) -> None:
 
 
 def test_a_pod(podman: NewerPodman) -> None:
-    start(podman, "inside", "--pod", "new:shop", "-p", "8080:80", "--network", "pods")
+    start(podman, "inside", "--pod", "new:shop", "-p", "8080:80", "--network", "shared")
     start(podman, "server", "--pod", "shop", command=DAEMON)
     assert endpoint_of(podman, "shop")["ports"]
     await_answer(podman, 8080)
@@ -158,7 +170,7 @@ def test_a_pod(podman: NewerPodman) -> None:
 def test_several_start_and_end_at_once(podman: NewerPodman) -> None:
     names = [f"m{number}" for number in range(SEVERAL)]
     with ThreadPoolExecutor(SEVERAL) as pool:
-        list(pool.map(lambda name: start(podman, name, "--network", "pods"), names))
+        list(pool.map(lambda name: start(podman, name, "--network", "shared"), names))
         endpoints = podman.host.client.endpoints()
         assert {each["name"] for each in endpoints} == set(names)
         assert len({ip_of(each) for each in endpoints}) == SEVERAL
@@ -170,8 +182,8 @@ def test_several_start_and_end_at_once(podman: NewerPodman) -> None:
 def test_names_of_podmans_own_network_are_answered_beside_netds(podman: NewerPodman) -> None:
     podman.call("network", "create", "own")
     start(podman, "of-podman", "--network", "own")
-    start(podman, "of-netd", "--network", "pods")
-    start(podman, "both", "--network", "own", "--network", "pods")
+    start(podman, "of-netd", "--network", "shared")
+    start(podman, "both", "--network", "own", "--network", "shared")
     for name in ("of-podman", "of-netd"):
         assert "1 packets received" in podman.call("exec", "both", "ping", "-c1", "-W2", name)
     podman.call("network", "rm", "--force", "own")
@@ -179,17 +191,17 @@ def test_names_of_podmans_own_network_are_answered_beside_netds(podman: NewerPod
 
 def test_netd_goes_away_and_comes_back(podman: NewerPodman) -> None:
     for name, port in (("stays", "8080"), ("goes", "8081")):
-        start(podman, name, "--network", "pods", "-p", f"{port}:80", command=DAEMON)
+        start(podman, name, "--network", "shared", "-p", f"{port}:80", command=DAEMON)
     podman.host.kill()
     await_answer(podman, 8080)
-    told = podman.refused("run", "--rm", "--network", "pods", "bb", "true")
+    told = podman.refused("run", "--rm", "--network", "shared", "bb", "true")
     assert "netd cannot be reached at /run/netd/netd.sock" in told
     podman.call("rm", "-f", "goes")
     podman.host.start_daemon()
     await_true(lambda: [each["name"] for each in podman.host.client.endpoints()] == ["stays"])
     assert endpoint_of(podman, "stays")["conditions"] == []
     await_answer(podman, 8080)
-    podman.call("run", "--rm", "--network", "pods", "bb", "ping", "-c1", "-W2", Host.OUTSIDE)
+    podman.call("run", "--rm", "--network", "shared", "bb", "ping", "-c1", "-W2", Host.OUTSIDE)
 
 
 @pytest.mark.parametrize(
@@ -211,7 +223,7 @@ def test_a_network_that_cannot_be_had(podman: NewerPodman, wish: str, says: str)
 
 def test_a_container_that_cannot_be_had(podman: NewerPodman) -> None:
     for wish, says in (
-        ("pods:mtu=1300", "a container has no options of its own on netd's networks: mtu"),
-        ("pods:ip=10.99.0.1", "10.99.0.1 is in no subnet of the network (10.20.0.0/24)"),
+        ("shared:mtu=1300", "a container has no options of its own on netd's networks: mtu"),
+        ("shared:ip=10.99.0.1", "10.99.0.1 is in no subnet of the network (10.20.0.0/24)"),
     ):
         assert says in podman.refused("run", "--rm", "--network", wish, "bb", "true")
