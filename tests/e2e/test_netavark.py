@@ -141,6 +141,7 @@ def test_a_network_of_the_host_is_there_as_long_as_containers_are_on_it(podman: 
     assert one.pings(other["interfaces"]["eth0"]["subnets"][0]["ipnet"].partition("/")[0])
     podman.teardown(kept, one)
     assert [each["name"] for each in podman.host.client.networks()] == ["green"]
+    two.end()
     podman.teardown(kept, two)
     podman.teardown(kept, two)  # as after a reboot
     assert podman.host.client.networks() == []
@@ -202,7 +203,7 @@ def test_nonsense(podman: Podman, words: tuple[str, ...], given: bytes) -> None:
 
 
 def test_a_teardown_without_the_daemon_is_made_up_for(podman: Podman) -> None:
-    kept = podman.create("n")
+    kept = podman.create("n", ipam_options={"driver": "none"})
     container = podman.host.container()
     podman.setup(kept, container)
     podman.host.stop_daemon()

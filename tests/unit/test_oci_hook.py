@@ -9,6 +9,7 @@ import pytest
 
 from netd.runtimes.oci.annotations import PORTS_MAX, Wrong, wishes_of
 from netd.runtimes.shim import stdin
+from tests.unit.cli_daemon import ENDPOINT, serving
 
 RUNTIMES = Path(__file__).parents[2] / "netd/runtimes"
 
@@ -91,3 +92,25 @@ def test_a_container_that_is_gone_is_said_in_words() -> None:
     assert done.stderr == (
         b"netd-oci-hook: the container's namespace cannot be found: No such file or directory\n"
     )
+
+
+def test_poststop_detaches_its_bundles_endpoints_and_may_come_again(tmp_path: Path) -> None:
+    bundle = "/run/" + "x" * 300 + "/web"
+    own = {"netd.oci.container": "web", "netd.oci.bundle": bundle[-256:]}
+    found = [
+        ENDPOINT | {"id": "1" * 16, "labels": {**own, "netd.oci.bundle": "/run/other/web"}},
+        ENDPOINT | {"id": "2" * 16, "labels": {"netd.runtime": "cni"}},
+        ENDPOINT | {"id": "3" * 16, "labels": {**own, "team": "red"}},
+    ]
+    state = {"ociVersion": "1.0.2", "id": "web", "status": "stopped", "bundle": bundle}
+    with serving(tmp_path / "netd.sock") as daemon:
+        daemon.on("GET", "/v1/endpoints", found)
+        daemon.on("DELETE", f"/v1/endpoints/{'3' * 16}", status=204)
+        for _ in range(2):
+            done = subprocess.run(
+                [RUNTIMES / "oci/netd-oci-hook", "--socket", str(daemon.path)],
+                input=json.dumps(state).encode(), capture_output=True, timeout=20, check=False,
+            )  # fmt: skip
+            assert (done.returncode, done.stderr) == (0, b"")
+            deleted = [call.target for call in daemon.calls if call.method == "DELETE"]
+            assert set(deleted) == {f"/v1/endpoints/{'3' * 16}"}
