@@ -107,10 +107,6 @@ class AddressCall(_Message, frozen=True):
 # Answers
 
 
-class Done(_Message, frozen=True):
-    """Nothing to say."""
-
-
 class Activated(_Message, frozen=True):
     implements: tuple[str, ...]
 
