@@ -403,6 +403,19 @@ async def test_an_engine_that_was_stopped_is_not_started(
     await followed(docker)
 
 
+async def test_an_engine_that_runs_on_is_followed_again(
+    docker: FakeEngine, api: EngineApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It will not come to netd once more, so netd goes to it, whoever opened its socket."""
+    await followed(docker)
+    monkeypatch.setattr(idle_module, "MANAGER", os.getpid())
+    await restarted(docker, api)
+    endpoint_id = await started(docker)
+    api.say(b"nonsense\n")
+    api.attach(endpoint_id, "web")
+    await named(docker.host, "web", CONTAINER_ID[:12])
+
+
 async def test_without_an_engine_the_plugin_answers(
     host: Host, tmp_path: Path, quick: None
 ) -> None:

@@ -43,13 +43,12 @@ FORGOTTEN_S: Final = 10.0  # for so long the engine does not show what it is abo
 QUESTIONS_MAX: Final = 64  # at a time
 WAITING_MAX: Final = 1000
 LINE_MAX_BYTES: Final = 1 << 20
-_UNREACHABLE: Final = (
-    OSError,
-    TimeoutError,
-    aiohttp.ClientError,
+_NONSENSE: Final = (
+    aiohttp.ClientResponseError,
     HttpProcessingError,  # a line that is too long is one, and no ClientError
     ValueError,  # msgspec's errors are ValueErrors
 )
+_UNREACHABLE: Final = (OSError, TimeoutError, aiohttp.ClientError, *_NONSENSE)
 
 T = TypeVar("T")
 
@@ -72,15 +71,17 @@ class Namer:
     async def run(self) -> None:
         """Follow the engine, and the next one when it has ended, for ever."""
         while True:
+            runs = False
             try:
                 async with self._session() as session:
                     await self._follow(session)
             except _UNREACHABLE as error:
                 log.debug("no engine at %s: %s", self._api, error)
+                runs = isinstance(error, _NONSENSE)
             finally:
                 self.followed.clear()
                 self.caught_up.clear()
-            if self._is_managers:
+            if self._is_managers and not runs:
                 # To connect would start an engine that somebody has stopped.
                 self.activated.clear()
                 await self.activated.wait()
