@@ -1,11 +1,12 @@
 """Whole calls of runtimes: netd's plugins side by side with the engines' own networks.
 
-    scripts/bench engines [--rounds N] [--only cni|podman|docker] [--at-once N]
+    scripts/bench engines [--rounds N] [--only cni|podman|docker] [--at-once N] [--newer]
 
 Each pair is measured in turns in one run, on one host: a call of netd's, a call of the other.
 Times are of the whole call as the runtime makes it, the start of programs included. For Docker
 that is the engine's own API: `start` of a container that is there, and `network connect`. Last,
-so many containers as `--at-once` says are started together, and then removed together.
+so many containers as `--at-once` says are started together, and then removed together. With
+`--newer` the engine is that of Debian 13, or of the release that NETD_ENGINES_RELEASE says.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from tests.bench.machine import describe, percentile
 from tests.bench.peers import CniBridge, Netavark, NetdCni, Peer, netavark_program, run_program
 from tests.e2e.lab import Host, Namespace
 from tests.interop.docker_engine import IMAGE, DockerHost
+from tests.interop.other_release import debian_13
 
 GOAL: Final = 2.0  # times faster than the other
 ADD_MS: Final = 25.0
@@ -123,12 +125,12 @@ def bound(peer: Peer, space: Namespace) -> tuple[Call, Call]:
 
 
 @contextmanager
-def docker_host() -> Iterator[DockerHost]:
+def docker_host(newer: bool) -> Iterator[DockerHost]:
     """An engine with a network of its own and one of netd's."""
     with tempfile.TemporaryDirectory(prefix="netd-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)
-        host = DockerHost(stack, folder)
+        host = DockerHost(stack, folder, template=debian_13() if newer else None)
         host.start_daemon()
         host.start_containerd()
         host.start_engine()
@@ -138,8 +140,8 @@ def docker_host() -> Iterator[DockerHost]:
         yield host
 
 
-def of_docker(rounds: int, at_once: int) -> None:
-    with docker_host() as host:
+def of_docker(rounds: int, at_once: int, newer: bool) -> None:
+    with docker_host(newer) as host:
         engine = host.engine()
         networks = {name: engine.networks.get(name) for name in ("netd", "own")}
         home = engine.networks.create("home")
@@ -198,6 +200,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=50, help="calls of each kind")
     parser.add_argument("--at-once", type=int, default=50, help="containers of Docker together")
     parser.add_argument("--only", choices=("cni", "podman", "docker"))
+    parser.add_argument("--newer", action="store_true", help="Debian 13's Docker Engine")
     options = parser.parse_args()
     print(f"{describe()}\n")
     print("| call | netd p50 / p99 (ms) | other p50 / p99 (ms) | times faster (goal 2) |")
@@ -205,7 +208,7 @@ def main() -> int:
     if options.only != "docker":
         of_programs(options.rounds, options.only)
     if options.only in (None, "docker"):
-        of_docker(options.rounds, options.at_once)
+        of_docker(options.rounds, options.at_once, options.newer)
     return 0
 
 
