@@ -230,6 +230,23 @@ def test_del_that_the_daemon_fails_at_is_noted(
     ]
 
 
+def test_a_note_that_cannot_be_worked_off_hinders_its_container_alone(
+    daemon: Daemon, plugin: Plugin, tmp_path: Path
+) -> None:
+    daemon.on("GET", "/v1/endpoints", [ATTACHED])
+    daemon.refuse("DELETE", FOUND, 500, "kernel", detail="it would not go")
+    assert plugin("DEL") is None
+    daemon.on("POST", ENDPOINTS, ATTACHED, 201)
+    daemon.on("GET", "/v1/networks/blue", {})
+    assert "interfaces" in plugin("ADD", {"CNI_CONTAINERID": "other"})
+    assert plugin("STATUS") is None
+    error = plugin("ADD")
+    assert (error["code"], error["msg"]) == (101, "it would not go")
+    told = plugin("GC", **{"cni.dev/valid-attachments": [{"containerID": "box", "ifname": "eth0"}]})
+    assert (told["code"], told["details"]) == (104, "box: it would not go")
+    assert len(list((tmp_path / "deleted").iterdir())) == 1
+
+
 def test_del_that_is_refused_or_cannot_be_noted_fails(
     daemon: Daemon, plugin: Plugin, tmp_path: Path
 ) -> None:

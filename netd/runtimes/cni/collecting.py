@@ -28,11 +28,7 @@ def collect(call: Call, daemon: Daemon) -> None:
     Another kind of runtime, such as Podman's netavark, may have a network of the same name.
     """
     valid = _valid(call)
-    failed: list[str] = []
-    try:
-        work_off(daemon)
-    except Refused as error:
-        failed.append(str(error))
+    failed = [f"{container}: {refusal}" for container, refusal in work_off(daemon)]
     for endpoint in daemon.call("GET", "/v1/endpoints"):
         labels = endpoint["labels"]
         key = (endpoint["container_id"], labels.get(IFNAME_LABEL))

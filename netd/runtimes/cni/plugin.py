@@ -112,7 +112,7 @@ def _add(call: Call, silent: bool) -> dict[str, Any]:
     if silent:
         raise Silent(ADD_TIMEOUT_S)
     daemon = Daemon(call.socket, ADD_TIMEOUT_S)
-    daemon.work_off()
+    daemon.work_off(call.container)
     if addition.network is not None:
         daemon.call("POST", "/v1/networks", addition.network)
     path = f"/v1/networks/{quoted(addition.name)}/endpoints"

@@ -114,7 +114,7 @@ def _setup(call: dict[str, Any], netns: str, daemon: Daemon) -> dict[str, Any]:
     first: it may be this very container, whose new endpoint would go in its place.
     """
     setup = Setup(call, netns)
-    daemon.work_off()
+    daemon.work_off(setup.container)
     if setup.network is not None:
         daemon.call("POST", "/v1/networks", setup.network)
     if setup.publishes:

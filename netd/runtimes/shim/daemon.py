@@ -102,8 +102,10 @@ class Daemon:
     def detach(self, endpoint: str) -> None:
         self.call("DELETE", f"/v1/endpoints/{quoted(endpoint)}")
 
-    def work_off(self) -> None:
-        """Work tombstones off, if there are any. Raises `Unreachable` or `Refused`."""
+    def work_off(self, container: str = "") -> None:
+        """Work tombstones off, if there are any. Raises `Unreachable`, and `Refused` when one of
+        `container` stays: what that is attached to now would go by it later.
+        """
         try:
             waiting = posix.listdir(self.tombstones)
         except OSError:
@@ -111,7 +113,9 @@ class Daemon:
         if waiting:
             from netd.runtimes.shim.tombstones import work_off
 
-            work_off(self)
+            for other, refusal in work_off(self):
+                if other == container:
+                    raise refusal
 
     def _exchange(self, request: bytes) -> tuple[int, bytes]:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -138,14 +138,22 @@ def _detach(daemon: Daemon, tombstone: Tombstone) -> None:
     daemon.work_off()
 
 
-def work_off(daemon: Daemon) -> None:
-    """Detach what tombstones name. Raises `Unreachable` or `Refused`, with those left that are."""
+def work_off(daemon: Daemon) -> list[tuple[str, Refused]]:
+    """Detach what tombstones name. Those at which the daemon fails stay: of which containers they
+    are, and why. Raises `Unreachable`.
+    """
+    left: list[tuple[str, Refused]] = []
     for file, tombstone in found(daemon.tombstones):
-        for endpoint in daemon.endpoints(tombstone.container):
-            # Somebody else may have worked it off since, and the runtime attached it anew.
-            if tombstone.names(endpoint["labels"]) and os.path.exists(file):  # noqa: PTH110
-                daemon.detach(endpoint["id"])
-        remove(file)
+        try:
+            for endpoint in daemon.endpoints(tombstone.container):
+                # Somebody else may have worked it off since, and the runtime attached it anew.
+                if tombstone.names(endpoint["labels"]) and os.path.exists(file):  # noqa: PTH110
+                    daemon.detach(endpoint["id"])
+        except Refused as refusal:
+            left.append((tombstone.container, refusal))
+        else:
+            remove(file)
+    return left
 
 
 def _read(file: str) -> Tombstone | None:
