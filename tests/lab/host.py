@@ -10,7 +10,7 @@ from tests.lab.process import Process, spawn
 from tests.lab.waiting import wait_for
 
 TIMEOUT_S: Final = 60.0
-READY_DEADLINE_S: Final = 30.0
+READY_DEADLINE_S: Final = 60.0
 SOCKET: Final = "/run/netd/netd.sock"
 _TABLE: Final = "lab_cuts"
 
