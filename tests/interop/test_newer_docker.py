@@ -38,7 +38,6 @@ test_names = life.test_names
 test_ports = life.test_ports
 test_static_addresses_and_macs = life.test_static_addresses_and_macs
 test_a_network_of_its_own_that_leads_nowhere = life.test_a_network_of_its_own_that_leads_nowhere
-test_with_the_addresses_of_docker = life.test_with_the_addresses_of_docker
 test_containers_that_outlive_the_engine = life.test_containers_that_outlive_the_engine
 
 
