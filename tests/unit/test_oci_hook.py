@@ -61,6 +61,13 @@ def test_input_has_a_bound(program: str, words: list[str]) -> None:
         assert b"Traceback" not in done.stderr
 
 
+def test_what_has_no_network_is_wrong_and_nothing_is_nothing() -> None:
+    assert wishes_of("c1", {"org.example": "x"}) == []
+    for key in ("netd.netwrk", "netd.ip"):
+        with pytest.raises(Wrong, match=f"{key}: there is no netd.network"):
+            wishes_of("c1", {key: "blue"})
+
+
 def test_input_that_cannot_be_read_is_said_in_words() -> None:
     """Standard input can only be written."""
     null = os.open(os.devnull, os.O_WRONLY)

@@ -23,10 +23,13 @@ class Wrong(Exception):
 
 def wishes_of(container: str, annotations: Mapping[str, str]) -> list[tuple[str, dict[str, Any]]]:
     """Networks, and for each the body of its attach without the namespace, in the order in which
-    they are asked for; none where no network is. Raises `Wrong`.
+    they are asked for; none where nothing is. Raises `Wrong`.
     """
     networks = _words(annotations.get("netd.network", ""))
     own = {key: text for key, text in annotations.items() if key.startswith(PREFIX)}
+    own.pop("netd.network", None)
+    if own and not networks:
+        raise Wrong(f"{min(own)}: there is no netd.network for it")
     bodies: list[tuple[str, dict[str, Any]]] = []
     for number, network in enumerate(networks):
         wanted = {}
@@ -37,11 +40,10 @@ def wishes_of(container: str, annotations: Mapping[str, str]) -> list[tuple[str,
             if text:
                 wanted[key] = text
         bodies.append((network, _body(container, number, wanted)))
-    own.pop("netd.network", None)
     for key in own:
         if key.removeprefix(PREFIX).split(".")[0] in KEYS:
             raise Wrong(f"{key}: the container is on no such network")
-    if bodies:
+    if own:
         bodies[0][1]["labels"] |= own  # such as netd.service
     return bodies
 
