@@ -18,6 +18,8 @@ from tests.vm.words import ROOT, SLOW_S, commands, finds_server, obey, put, rebo
 
 ENGINE = ("docker.service", "docker.socket", "containerd.service")
 SETTINGS = "/etc/netd/netd.toml.d/docker.toml"
+# An engine that starts on an emulated processor leaves others little of it for minutes.
+PATIENCE = "/etc/systemd/system/netd.service.d/patience.conf"
 PORT = 8080
 
 
@@ -26,6 +28,8 @@ def docker(lab: Lab, one: LabHost) -> Iterator[QemuHost]:
     """The first host with netd as Docker's driver, and an engine with the image `bb`."""
     assert isinstance(one, QemuHost)
     put(one, SETTINGS, "[host]\ndocker_user_hook = true\n")
+    put(one, PATIENCE, "[Service]\nTimeoutStartSec=10min\nWatchdogSec=5min\n")
+    one.run("systemctl", "daemon-reload")
     obey(one, commands("DOCKER.md", "## Switch it on"))
     try:
         systemctl(one, "start", "docker.service")
@@ -42,7 +46,8 @@ def docker(lab: Lab, one: LabHost) -> Iterator[QemuHost]:
         )
         one.run("sh", "-c", leave, code=None)
         one.run("systemctl", "disable", "--now", *ENGINE, "netd-docker.socket")
-        one.run("rm", SETTINGS)
+        one.run("rm", SETTINGS, PATIENCE)
+        one.run("systemctl", "daemon-reload")
         one.run("nft", "flush", "ruleset")
         one.run("ip", "link", "delete", "docker0")
         one.run("systemctl", "restart", "netd.service")
