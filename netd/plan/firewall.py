@@ -28,7 +28,6 @@ from netd.plan.virtual_rules import (
     VirtualPools,
     chains_of,
     declaration_of_slots,
-    mark_of,
     rules_of,
     spread_set,
 )
@@ -183,9 +182,15 @@ _TUNNELS = """
 
 	chain tunnel_out {
 		type filter hook output priority 300; policy accept;
-		oifname @bridges meta mark set meta mark | 0x%(mark)x
-%(mark_virtual)s		meta l4proto udp udp dport %(port)d meta mark & 0x%(mark)x != 0x%(mark)x \\
+		meta l4proto udp udp dport %(port)d meta mark & 0x%(mark)x != 0x%(mark)x \\
 			meta skuid >= 0 drop
+	}
+
+	# Not in the hook above, where a packet goes on with the link that it came there with, whoever
+	# translates it to a container meanwhile.
+	chain tunnel_mark {
+		type filter hook postrouting priority -150; policy accept;
+		oifname @bridges meta skuid >= 0 meta mark set meta mark | 0x%(mark)x
 	}
 
 	# A container may say that it takes larger segments than a tunnel carries, or a way outside.
@@ -229,7 +234,6 @@ def ruleset(
         chains += _TUNNELS % {
             "port": tunnel_port,
             "mark": TUNNEL_MARK,
-            "mark_virtual": mark_of(virtual, TUNNEL_MARK) if virtual is not None else "",
         }
     if virtual is not None:
         chains += chains_of(virtual)

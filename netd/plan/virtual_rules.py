@@ -163,17 +163,6 @@ def chains_of(pools: VirtualPools) -> str:
     return chains + _REFUSING % {"pool4": pools.ipv4, "pool6": pools.ipv6}
 
 
-def mark_of(pools: VirtualPools, mark: int) -> str:
-    """Marks what the host sends to virtual addresses, as what it sends into overlay networks.
-
-    A hook that a packet is in goes on with the link that the packet had when it came there.
-    """
-    return (
-        f"\t\tct original ip daddr {pools.ipv4} meta mark set meta mark | 0x{mark:x}\n"
-        f"\t\tct original ip6 daddr {pools.ipv6} meta mark set meta mark | 0x{mark:x}\n"
-    )
-
-
 def _spread_rules(version: int, link: str) -> Iterator[str]:
     """A rule for each map of slots: of those that go by that link (`iifname`), or by none ("").
 
