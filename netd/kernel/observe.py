@@ -257,7 +257,11 @@ class Observer:
             wanted = self._scope.wanted.get((ns, "address", name, found.address))
             if wanted is not None:
                 self._state[wanted.key] = Address(
-                    ns=ns, owner=wanted.owner, link=name, address=found.address
+                    ns=ns,
+                    owner=wanted.owner,
+                    link=name,
+                    address=found.address,
+                    preferred=found.preferred,
                 )
 
     def _look_at_host_routes(self, names: dict[int, str]) -> None:

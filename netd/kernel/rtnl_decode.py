@@ -66,6 +66,10 @@ class AddressInfo(msgspec.Struct, frozen=True, gc=False):
     scope: int
     flags: int
 
+    @property
+    def preferred(self) -> bool:
+        return not self.flags & uapi.IFA_F_DEPRECATED
+
 
 class RouteInfo(msgspec.Struct, frozen=True, gc=False):
     """A route. `index` is its link (of several next hops the first's), None without one."""

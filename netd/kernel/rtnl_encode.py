@@ -18,6 +18,7 @@ from netd.plan.tunnels import Vxlan
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}  # if_link.h
 IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
 IPV6_MTU_MIN = 1280  # IPV6_MIN_MTU in linux/ipv6.h: with less a link has no IPv6 at all
+_FOR_EVER_S = 0xFFFFFFFF  # INFINITY_LIFE_TIME in net/addrconf.h
 _CREATE = NLM_F_CREATE | NLM_F_EXCL
 
 
@@ -172,6 +173,10 @@ def new_address(wanted: Address, index: int, *, replace: bool = False) -> Messag
     attributes = attribute(uapi.IFA_LOCAL, packed) + attribute(uapi.IFA_ADDRESS, packed)
     if family == AF_INET and length < 31:
         attributes += attribute(uapi.IFA_BROADCAST, _broadcast(packed, length))
+    if not wanted.preferred:
+        attributes += attribute(
+            uapi.IFA_CACHEINFO, uapi.IFA_CACHEINFO_VALUE.pack(0, _FOR_EVER_S, 0, 0)
+        )
     verb = NLM_F_CREATE | NLM_F_REPLACE if replace else _CREATE
     return Message(uapi.RTM_NEWADDR, verb, header + attributes)
 

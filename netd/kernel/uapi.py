@@ -126,8 +126,10 @@ VETH_INFO_PEER = 1
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
 IFA_BROADCAST = 4
+IFA_CACHEINFO = 6
 IFA_FLAGS = 8
 IFA_F_NODAD = 0x02
+IFA_F_DEPRECATED = 0x20
 IFA_F_PERMANENT = 0x80
 
 # fib_rules.h
@@ -170,5 +172,6 @@ RTMSG = struct.Struct("=BBBBBBBBI")
 RTGENMSG = struct.Struct("=Bxxx")  # family
 NDMSG = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 RTNEXTHOP = struct.Struct("=HBBi")  # length, flags, hops, index
+IFA_CACHEINFO_VALUE = struct.Struct("=IIII")  # preferred, valid (s), created, updated
 U32 = struct.Struct("=I")
 I32 = struct.Struct("=i")

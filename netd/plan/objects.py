@@ -136,11 +136,15 @@ class Loopback(Link, frozen=True, kw_only=True):
 
 
 class Address(Object, frozen=True, kw_only=True):
-    """An address with its prefix length, e.g. `10.20.0.2/24`, on a link."""
+    """An address with its prefix length, e.g. `10.20.0.2/24`, on a link.
+
+    An IPv6 one that is not `preferred` is no source where the link has another (RFC 6724, rule 3).
+    """
 
     rank = 50
     link: str
     address: str
+    preferred: bool = True
 
     @property
     def key(self) -> Key:
@@ -151,7 +155,8 @@ class Address(Object, frozen=True, kw_only=True):
         return (self.ns, "link", self.link)
 
     def text(self) -> str:
-        return f"address {self.address} dev {self.link}"
+        lifetime = "" if self.preferred else " preferred_lft 0"
+        return f"address {self.address} dev {self.link}{lifetime}"
 
 
 class Route(Object, frozen=True, kw_only=True):

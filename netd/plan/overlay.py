@@ -145,13 +145,19 @@ def open_objects(network: Network, opening: Opening) -> list[Object]:
         ),
     ]
     # All hosts have the gateway's address, so answers to it would stay on the other host.
-    # Without its own route the gateway is not chosen as a source.
+    # Without its own route the gateway is not chosen as a source. Masquerading does not go by
+    # routes: it takes an IPv4 address that was there first, and an IPv6 one that is preferred.
     own = {ipaddress.ip_interface(text).version: text for text in opening.addresses}
     for subnet, gateway in zip(network.subnets, network.gateways, strict=True):
         address = ipaddress.ip_interface(own[6 if ":" in subnet else 4])
         objects += [
-            Address(owner=network.id, link=link, address=f"{text}/{address.max_prefixlen}")
-            for text in (address.ip, gateway)
+            Address(
+                owner=network.id,
+                link=link,
+                address=f"{text}/{address.max_prefixlen}",
+                preferred=address.version == 4 or text != gateway,
+            )
+            for text in (str(address.ip), gateway)
         ]
         objects.append(
             Route(owner=network.id, destination=subnet, link=link, source=str(address.ip))

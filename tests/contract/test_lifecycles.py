@@ -102,7 +102,8 @@ def address4(_box: str) -> Case:
 
 
 def address6(_box: str) -> Case:
-    return [BLUE], Address(owner="net-1", link="nd-blue", address="fd20::1/64"), None
+    made = Address(owner="net-1", link="nd-blue", address="fd20::1/64")
+    return [BLUE], made, replace(made, preferred=False)
 
 
 def inner_address(box: str) -> Case:

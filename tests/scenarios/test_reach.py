@@ -56,6 +56,40 @@ def test_the_host_reaches_containers_on_other_hosts(pair: Pair, one: LabHost) ->
         assert "hello from b" in one.run(*programs.fetch(b.address(family), 80, 5))
 
 
+# What kube-proxy has for a Service, and for its port of the node.
+SERVICE = """
+table inet other {
+    chain translate {
+        ip daddr 10.96.0.1 tcp dport 80 meta mark set 0x4000 dnat ip to TARGET4:80
+        ip6 daddr fd96::1 tcp dport 80 meta mark set 0x4000 dnat ip6 to [TARGET6]:80
+        fib daddr type local meta nfproto ipv4 tcp dport 30080 \\
+            meta mark set 0x4000 dnat ip to TARGET4:80
+    }
+    chain incoming { type nat hook prerouting priority -100; jump translate; }
+    chain own { type nat hook output priority -100; jump translate; }
+    chain outgoing { type nat hook postrouting priority 100; meta mark & 0x4000 != 0 masquerade; }
+}
+"""
+
+
+def test_what_somebody_else_translates_to_a_container_elsewhere_is_answered(
+    pair: Pair, one: LabHost, two: LabHost
+) -> None:
+    """From the host itself and from others: with the host's own address on the network, as
+    answers to the gateway's stay on the other host.
+    """
+    _, b = pair
+    b.serve("hello from b")
+    rules = SERVICE.replace("TARGET4", b.address(4)).replace("TARGET6", b.address(6))
+    one.run("nft", "-f", "-", feed=rules)
+    try:
+        for url in ("10.96.0.1", "fd96::1"):
+            assert "hello from b" in one.run(*programs.fetch(url, 80, 5))
+        assert "hello from b" in two.run(*programs.fetch(one.address, 30080, 5))
+    finally:
+        one.run("nft", "delete", "table", "inet", "other")
+
+
 def test_a_published_port_leads_to_the_container(
     lab: Lab, blue: Overlay, one: LabHost, two: LabHost
 ) -> None:

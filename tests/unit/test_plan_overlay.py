@@ -125,7 +125,7 @@ def test_what_a_host_has_of_an_open_network() -> None:
         "host              sysctl net.ipv6.conf.nd-blue.accept_ra = 0\n"
         "host              address 10.20.0.1/32 dev nd-blue\n"
         "host              address 10.20.64.2/32 dev nd-blue\n"
-        "host              address fd20::1/128 dev nd-blue\n"
+        "host              address fd20::1/128 dev nd-blue preferred_lft 0\n"
         "host              address fd20::4:2/128 dev nd-blue\n"
         "host              address fe80::c16:aff:fe14:1/64 dev nd-blue\n"
         "host              route 10.20.0.0/16 dev nd-blue src 10.20.64.2\n"

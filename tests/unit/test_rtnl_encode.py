@@ -151,6 +151,12 @@ def test_address(text: str, broadcast: str | None) -> None:
     assert bool(seen["flags"] & uapi.IFA_F_NODAD) == (":" in text)
 
 
+def test_an_address_that_is_not_preferred() -> None:
+    wanted = Address(link="eth0", address="fd00:20::2/64", preferred=False)
+    seen = read(encode.new_address(wanted, 4), ifaddrmsg).get("cacheinfo")
+    assert (seen["ifa_preferred"], seen["ifa_valid"]) == (0, 0xFFFFFFFF)
+
+
 @pytest.mark.parametrize(
     ("route", "expected"),
     [
