@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from netd.kernel.fake import HOST_INODE, FakeKernel
 from netd.model.endpoint import Sandbox
+from netd.plan.firewall import ruleset
 from netd.plan.objects import (
     HOST,
     Address,
@@ -19,7 +20,6 @@ from netd.plan.objects import (
     Redirect,
     Route,
     Rule,
-    Ruleset,
     SetElement,
     Shaper,
     State,
@@ -35,6 +35,7 @@ SLOTS = ((BOXES[0], "eth0"), (BOXES[0], "eth1"), (BOXES[1], "eth0"))
 HOST_NAMES = ("n0", "n1", "n2")
 OWNERS = ("net-1", "ep-1", "ep-2")
 MACS = ("02:00:00:00:00:01", "02:00:00:00:00:02")
+RULESETS = (ruleset(forward_guard=False), ruleset(forward_guard=True))
 PARENT = "eth0"  # of the fake kernel's default facts
 
 _owners = st.sampled_from(OWNERS)
@@ -65,7 +66,7 @@ def states(draw: st.DrawFn) -> State:
     if draw(st.booleans()):
         objects.append(Sysctl(name="net/ipv4/ip_forward", value="1"))
     if draw(st.booleans()):
-        objects.append(Ruleset(digest=draw(st.sampled_from(("first", "second")))))
+        objects.append(draw(st.sampled_from(RULESETS)))
         objects += _elements(draw)
     return state_of(objects)
 
