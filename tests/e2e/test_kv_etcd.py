@@ -136,6 +136,8 @@ def test_a_network_whose_maker_is_dead_is_used_on_all_hosts(cluster: Cluster) ->
         maker.attach("blue", maker.container())
         maker.kill()
     cluster.await_seen("dead", [maker], cluster.hosts)
+    # The maker may have died before it had told them; what etcd has they look at in intervals.
+    until_answered(lambda: [host.client.network("blue") for host in cluster.hosts])
     freed = two.netctl("network", "reclaim", "blue", "host-4").split()
     assert len(freed) >= 2, "of each subnet"
     containers = [(host, host.container()) for host in cluster.hosts]
