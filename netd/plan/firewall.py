@@ -37,6 +37,7 @@ MASTERS_MAX: Final = 4096  # bridges of one host
 PORTS_MAX: Final = 65536  # published ports in one map
 VTEPS_MAX: Final = 16384  # hosts of a cluster
 
+_DECLARED = re.compile(r"^\t(?:set|map) (\w+) \{ type", re.MULTILINE)
 _OWNER = re.compile(r"[0-9a-z._-]{1,80}\Z")
 # Wider than the names netd gives, so that what somebody else put into a set can be taken out.
 _IFNAME = re.compile(r"[!#-)+-.0-\[\]-~]{1,15}\Z")  # ASCII without space " * / and backslash
@@ -243,7 +244,12 @@ def ruleset(
 
 def has_set(rules: Ruleset, name: str) -> bool:
     """Whether these rules come with the set or map of that name."""
-    return f" {name} {{ type" in rules.script
+    return name in _declared(rules.script)
+
+
+@lru_cache(maxsize=16)  # there are few rulesets, and elements by the ten thousand
+def _declared(script: str) -> frozenset[str]:
+    return frozenset(_DECLARED.findall(script))
 
 
 def network_elements(network: Network, bridge: str) -> list[SetElement]:
