@@ -15,6 +15,8 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset
 from h2.events import TrailersReceived as Trailers
 
+from netd.registry.checks.grpc_messages import read_varint, varint
+
 # A field is a number, text, a message, a map of texts (`entries`), or a list of these.
 Message = dict[int, Any]
 Fields = dict[int, list[Any]]  # what was received: numbers and bytes, as often as they came
@@ -72,10 +74,10 @@ def encoded(message: Message) -> bytes:
     for number, value in message.items():
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, int):
-                parts.append(_varint(number << 3 | _NUMBER) + _varint(each))
+                parts.append(varint(number << 3 | _NUMBER) + varint(each))
             else:
                 data = each.encode() if isinstance(each, str) else encoded(each)
-                parts.append(_varint(number << 3 | _BYTES) + _varint(len(data)) + data)
+                parts.append(varint(number << 3 | _BYTES) + varint(len(data)) + data)
     return b"".join(parts)
 
 
@@ -83,9 +85,9 @@ def decoded(data: bytes) -> Fields:
     found: Fields = {}
     offset = 0
     while offset < len(data):
-        tag, offset = _read_varint(data, offset)
+        tag, offset = read_varint(data, offset)
         value: int | bytes
-        value, offset = _read_varint(data, offset)
+        value, offset = read_varint(data, offset)
         if tag & 7 == _BYTES:
             size, value = value, data[offset : offset + value]
             offset += size
@@ -113,23 +115,3 @@ def _exchange(sock: socket.socket, http: H2Connection) -> tuple[bytes, dict[str,
                 raise ConnectionResetError(f"the server ended the call: {event.error_code}")
             elif isinstance(event, StreamEnded):
                 return body, last
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def _read_varint(data: bytes, offset: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[offset]
-        offset += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, offset

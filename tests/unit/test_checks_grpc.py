@@ -250,8 +250,8 @@ def test_any_bytes_are_a_status_or_no_message(data: bytes) -> None:
 
 @given(st.integers(0, 2**31 - 1), st.binary(max_size=300))
 def test_fields_of_a_newer_protocol_are_passed_over(status: int, more: bytes) -> None:
-    number = grpc_messages._varint(status)
-    size = grpc_messages._varint(len(more))
+    number = grpc_messages.varint(status)
+    size = grpc_messages.varint(len(more))
     message = b"\x12" + size + more + b"\x19" + b"8bytes!!" + b"\x25" + b"four" + b"\x08" + number
     framed = b"\0" + len(message).to_bytes(4, "big") + message
     assert grpc_messages.status_of(framed) == status

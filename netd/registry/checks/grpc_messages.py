@@ -20,7 +20,7 @@ _VARINT_BYTES_MAX: Final = 10
 def request(service: str) -> bytes:
     """The framed HealthCheckRequest for `service`; "" is the server as a whole."""
     name = service.encode()
-    message = b"\x0a" + _varint(len(name)) + name if name else b""
+    message = b"\x0a" + varint(len(name)) + name if name else b""
     return _PREFIX.pack(0, len(message)) + message
 
 
@@ -36,9 +36,9 @@ def status_of(data: bytes) -> int:
         raise ValueError(f"a message of {length} bytes has {len(message)}")
     status, offset = 0, 0
     while offset < length:
-        tag, offset = _read_varint(message, offset)
+        tag, offset = read_varint(message, offset)
         if tag == 1 << 3 | _VARINT:
-            status, offset = _read_varint(message, offset)
+            status, offset = read_varint(message, offset)
         else:
             offset = _skip(message, offset, tag & 7)
     return status
@@ -47,13 +47,13 @@ def status_of(data: bytes) -> int:
 def _skip(message: bytes, offset: int, wire_type: int) -> int:
     """The offset after a field that this netd does not know."""
     if wire_type == _VARINT:
-        _, offset = _read_varint(message, offset)
+        _, offset = read_varint(message, offset)
     elif wire_type == _FIXED64:
         offset += 8
     elif wire_type == _FIXED32:
         offset += 4
     elif wire_type == _BYTES:
-        size, offset = _read_varint(message, offset)
+        size, offset = read_varint(message, offset)
         offset += size
     else:
         raise ValueError(f"wire type {wire_type}")
@@ -62,7 +62,8 @@ def _skip(message: bytes, offset: int, wire_type: int) -> int:
     return offset
 
 
-def _read_varint(message: bytes, offset: int) -> tuple[int, int]:
+def read_varint(message: bytes, offset: int) -> tuple[int, int]:
+    """The number at `offset`, and the offset after it. Raises ValueError."""
     value = 0
     for place in range(_VARINT_BYTES_MAX):
         if offset >= len(message):
@@ -75,7 +76,8 @@ def _read_varint(message: bytes, offset: int) -> tuple[int, int]:
     raise ValueError("a number is too long")
 
 
-def _varint(value: int) -> bytes:
+def varint(value: int) -> bytes:
+    """A number of at least 0, as Protocol Buffers have it."""
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
